@@ -1,0 +1,6 @@
+export default {
+  files: ['packages/*/test/**/*.test.ts'],
+  extensions: { ts: 'module' },
+  require: ['./tools/register-tsx.mjs'],
+  timeout: '3m',
+};
