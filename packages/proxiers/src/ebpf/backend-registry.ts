@@ -1,0 +1,81 @@
+import { HashMap } from './hash-map.ts';
+
+const UNBOUNDED = 1_048_576;
+
+/**
+ * The agent's book of backends: one id for each address, port and protocol, counted up from 1 and never given twice
+ * to different ones, and how many frontends refer to it.
+ * Source: backendReferences and the backend id allocator, pkg/loadbalancer/reconciler/bpf_reconciler.go.
+ */
+export class BackendRegistry {
+  /** By address, port | protocol << 16: the chains of a BPF hash map serve the agent as well. */
+  readonly #ids: HashMap;
+  #references: Int32Array = new Int32Array(64);
+  /** By id: what the backends map holds, 0 nothing, else state + 1. */
+  #written: Uint8Array = new Uint8Array(64);
+  #addresses: Uint32Array = new Uint32Array(64);
+  #ports: Uint32Array = new Uint32Array(64);
+  #lastId = 0;
+
+  constructor() {
+    this.#ids = new HashMap(
+      { name: 'agent', keyBytes: 8, valueBytes: 4, valueWords: 1, maxEntries: UNBOUNDED },
+      0,
+    );
+  }
+
+  get count(): number {
+    return this.#ids.count;
+  }
+
+  /** The id of a backend, a new one if it has none. */
+  idOf(address: number, port: number, protocol: number): number {
+    this.#ids.key[0] = address;
+    this.#ids.key[1] = port | (protocol << 16);
+    const found = this.#ids.find();
+    if (found >= 0) return this.#ids.value(found, 0);
+    if (this.#ids.count === this.#ids.maxEntries) this.#ids.enlarge(this.#ids.maxEntries * 2);
+    const id = ++this.#lastId;
+    if (id >= this.#references.length) this.#grow();
+    this.#ids.setValue(this.#ids.update(), 0, id);
+    this.#addresses[id] = address;
+    this.#ports[id] = port | (protocol << 16);
+    return id;
+  }
+
+  refer(id: number): void {
+    this.#references[id]! += 1;
+  }
+
+  /** Drop one reference; true when it was the last, and the id is gone. */
+  release(id: number): boolean {
+    this.#references[id]! -= 1;
+    if (this.#references[id] !== 0) return false;
+    this.#ids.key[0] = this.#addresses[id]!;
+    this.#ids.key[1] = this.#ports[id]!;
+    this.#ids.remove();
+    return true;
+  }
+
+  /** State + 1 that the backends map holds, 0 for nothing. */
+  written(id: number): number {
+    return this.#written[id]!;
+  }
+
+  setWritten(id: number, value: number): void {
+    this.#written[id] = value;
+  }
+
+  #grow(): void {
+    const size = this.#references.length * 2;
+    this.#references = widened(new Int32Array(size), this.#references);
+    this.#written = widened(new Uint8Array(size), this.#written);
+    this.#addresses = widened(new Uint32Array(size), this.#addresses);
+    this.#ports = widened(new Uint32Array(size), this.#ports);
+  }
+}
+
+function widened<T extends { set(from: T): void }>(to: T, from: T): T {
+  to.set(from);
+  return to;
+}

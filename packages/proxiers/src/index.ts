@@ -1,0 +1,13 @@
+// The contract of a mode, and the modes.
+export * from './proxier.ts';
+export * from './modes.ts';
+export * from './sync/runner.ts';
+// Counts and what they cost.
+export * from './cost/operations.ts';
+export * from './cost/profile.ts';
+export * from './cost/profiles.ts';
+// The cluster.
+export * from './kubernetes/cluster.ts';
+export * from './kubernetes/endpoints-map.ts';
+export * from './kubernetes/synthetic.ts';
+export * from './kubernetes/read.ts';

@@ -1,0 +1,157 @@
+import { TCP } from '@vipsim/sim-core';
+import type { Cluster } from '../kubernetes/cluster.ts';
+import type { ChainIndex } from './chain-index.ts';
+import {
+  EXT,
+  FW,
+  KUBE_EXTERNAL_SERVICES,
+  KUBE_NODEPORTS,
+  KUBE_PROXY_FIREWALL,
+  KUBE_SERVICES,
+} from './chains.ts';
+import {
+  ACCEPT,
+  BARE_NAME,
+  CLUSTER_IP,
+  COMMENT,
+  DROP_PACKET,
+  EXTERNAL_IP,
+  HEALTH_CHECK,
+  JUMP,
+  LOAD_BALANCER_IP,
+  NODE_PORTS_LAST,
+  NOT_ACCEPTED,
+  NO_ENDPOINTS,
+  NO_LOCAL_ENDPOINTS,
+  REJECT_PACKET,
+  TO_LOCAL,
+} from './rule.ts';
+import type { RuleTable } from './rule-table.ts';
+import { addServiceRule, policyChain } from './service-rules.ts';
+import { HAS_ENDPOINTS, HAS_EXTERNAL, HAS_INTERNAL, USES_FW } from './service-plan.ts';
+
+/**
+ * The chains that every sync writes whole, because all service ports share them. Services come in the order of
+ * the cluster's ports; upstream iterates a Go map, so its order changes from sync to sync.
+ * Source: syncProxyRules in pkg/proxy/iptables/proxier.go. Not modelled: nodePortAddresses, nfacct counters.
+ */
+
+/** Stage KUBE-SERVICES and KUBE-NODEPORTS of the nat table. `decisions` by service port. */
+export function stageNatFront(
+  cluster: Cluster,
+  nat: RuleTable,
+  index: ChainIndex,
+  decisions: Uint8Array,
+): void {
+  const { ports } = cluster;
+  nat.begin(KUBE_SERVICES);
+  for (let servicePort = 0; servicePort < ports.count; servicePort++) {
+    const bits = decisions[servicePort]!;
+    if ((bits & HAS_ENDPOINTS) === 0) continue;
+    const service = cluster.services[ports.service[servicePort]!]!;
+    const rule = { protocol: ports.protocol[servicePort]!, port: ports.port[servicePort]!, target: JUMP };
+    if ((bits & HAS_INTERNAL) !== 0) {
+      const argument = policyChain(index, service.internalPolicyLocal, servicePort);
+      const destination = ports.clusterIp[servicePort]!;
+      addServiceRule(nat, { ...rule, destination, argument, about: CLUSTER_IP });
+    }
+    for (const destination of service.externalIps) {
+      const argument = index.ensure(EXT, servicePort);
+      addServiceRule(nat, { ...rule, destination, argument, about: EXTERNAL_IP });
+    }
+    for (const destination of service.loadBalancerIps) {
+      const argument = index.ensure((bits & USES_FW) !== 0 ? FW : EXT, servicePort);
+      addServiceRule(nat, { ...rule, destination, argument, about: LOAD_BALANCER_IP });
+    }
+  }
+  nat.add(COMMENT | TO_LOCAL, JUMP, KUBE_NODEPORTS, NODE_PORTS_LAST);
+
+  nat.begin(KUBE_NODEPORTS);
+  for (let servicePort = 0; servicePort < ports.count; servicePort++) {
+    const port = ports.nodePort[servicePort]!;
+    if (port === 0 || (decisions[servicePort]! & HAS_ENDPOINTS) === 0) continue;
+    const argument = index.ensure(EXT, servicePort);
+    const protocol = ports.protocol[servicePort]!;
+    addServiceRule(nat, { protocol, port, destination: 0, target: JUMP, argument, about: BARE_NAME });
+  }
+}
+
+/** Stage the filter table's chains that depend on services. */
+export function stageFilterFront(cluster: Cluster, filter: RuleTable, decisions: Uint8Array): void {
+  filter.begin(KUBE_SERVICES);
+  for (let servicePort = 0; servicePort < cluster.ports.count; servicePort++) {
+    if ((decisions[servicePort]! & HAS_INTERNAL) !== 0) continue;
+    addRefusal(cluster, filter, servicePort, cluster.ports.clusterIp[servicePort]!, decisions);
+  }
+  filter.begin(KUBE_EXTERNAL_SERVICES);
+  for (let servicePort = 0; servicePort < cluster.ports.count; servicePort++) {
+    if ((decisions[servicePort]! & HAS_EXTERNAL) !== 0) continue;
+    const service = cluster.services[cluster.ports.service[servicePort]!]!;
+    for (const address of service.externalIps) addRefusal(cluster, filter, servicePort, address, decisions);
+    for (const address of service.loadBalancerIps) {
+      addRefusal(cluster, filter, servicePort, address, decisions);
+    }
+    if (cluster.ports.nodePort[servicePort] !== 0) addRefusal(cluster, filter, servicePort, 0, decisions);
+  }
+  stageHealthChecks(cluster, filter);
+  stageFirewallDrops(cluster, filter, decisions);
+}
+
+/** Nothing to send it to: tell the sender, or with endpoints elsewhere that the policy rules out, say nothing. */
+function addRefusal(
+  cluster: Cluster,
+  filter: RuleTable,
+  servicePort: number,
+  destination: number,
+  decisions: Uint8Array,
+): void {
+  const { ports } = cluster;
+  const elsewhere = (decisions[servicePort]! & HAS_ENDPOINTS) !== 0;
+  addServiceRule(
+    filter,
+    {
+      protocol: ports.protocol[servicePort]!,
+      port: destination === 0 ? ports.nodePort[servicePort]! : ports.port[servicePort]!,
+      destination,
+      target: elsewhere ? DROP_PACKET : REJECT_PACKET,
+      argument: servicePort,
+      about: elsewhere ? NO_LOCAL_ENDPOINTS : NO_ENDPOINTS,
+    },
+    destination === 0 ? TO_LOCAL : 0,
+  );
+}
+
+function stageHealthChecks(cluster: Cluster, filter: RuleTable): void {
+  filter.begin(KUBE_NODEPORTS);
+  for (let servicePort = 0; servicePort < cluster.ports.count; servicePort++) {
+    const port = cluster.services[cluster.ports.service[servicePort]!]!.healthCheckNodePort;
+    if (port === 0) continue;
+    addServiceRule(filter, {
+      protocol: TCP,
+      port,
+      destination: 0,
+      target: ACCEPT,
+      argument: servicePort,
+      about: HEALTH_CHECK,
+    });
+  }
+}
+
+/** What a KUBE-FW chain in nat did not send on to the service still carries the load balancer's address. */
+function stageFirewallDrops(cluster: Cluster, filter: RuleTable, decisions: Uint8Array): void {
+  filter.begin(KUBE_PROXY_FIREWALL);
+  for (let servicePort = 0; servicePort < cluster.ports.count; servicePort++) {
+    if ((decisions[servicePort]! & USES_FW) === 0) continue;
+    const { ports } = cluster;
+    for (const destination of cluster.services[ports.service[servicePort]!]!.loadBalancerIps) {
+      addServiceRule(filter, {
+        protocol: ports.protocol[servicePort]!,
+        port: ports.port[servicePort]!,
+        destination,
+        target: DROP_PACKET,
+        argument: servicePort,
+        about: NOT_ACCEPTED,
+      });
+    }
+  }
+}

@@ -1,0 +1,84 @@
+/**
+ * Rules as columns, one row each. Masks and addresses are unsigned 32-bit integers in host order; a mask of 0
+ * tests nothing. `value` is a statistic threshold, a mark or conntrack states; `argument` a chain, an endpoint
+ * row or, for rules that end there, the service port that they are about.
+ */
+export class RuleColumns {
+  capacity: number;
+  match: Uint16Array;
+  protocol: Uint8Array;
+  port: Uint16Array;
+  source: Uint32Array;
+  sourceMask: Uint32Array;
+  destination: Uint32Array;
+  destinationMask: Uint32Array;
+  value: Uint32Array;
+  target: Uint8Array;
+  argument: Int32Array;
+  about: Uint8Array;
+
+  constructor(capacity: number) {
+    this.capacity = capacity;
+    this.match = new Uint16Array(capacity);
+    this.protocol = new Uint8Array(capacity);
+    this.port = new Uint16Array(capacity);
+    this.source = new Uint32Array(capacity);
+    this.sourceMask = new Uint32Array(capacity);
+    this.destination = new Uint32Array(capacity);
+    this.destinationMask = new Uint32Array(capacity);
+    this.value = new Uint32Array(capacity);
+    this.target = new Uint8Array(capacity);
+    this.argument = new Int32Array(capacity);
+    this.about = new Uint8Array(capacity);
+  }
+
+  grow(capacity: number): void {
+    this.match = widened(new Uint16Array(capacity), this.match);
+    this.protocol = widened(new Uint8Array(capacity), this.protocol);
+    this.port = widened(new Uint16Array(capacity), this.port);
+    this.source = widened(new Uint32Array(capacity), this.source);
+    this.sourceMask = widened(new Uint32Array(capacity), this.sourceMask);
+    this.destination = widened(new Uint32Array(capacity), this.destination);
+    this.destinationMask = widened(new Uint32Array(capacity), this.destinationMask);
+    this.value = widened(new Uint32Array(capacity), this.value);
+    this.target = widened(new Uint8Array(capacity), this.target);
+    this.argument = widened(new Int32Array(capacity), this.argument);
+    this.about = widened(new Uint8Array(capacity), this.about);
+    this.capacity = capacity;
+  }
+
+  /** A row that tests nothing but what `match` will say; rows are reused, so every column is set. */
+  write(row: number, match: number, target: number, argument: number, about: number): void {
+    this.match[row] = match;
+    this.protocol[row] = 0;
+    this.port[row] = 0;
+    this.source[row] = 0;
+    this.sourceMask[row] = 0;
+    this.destination[row] = 0;
+    this.destinationMask[row] = 0;
+    this.value[row] = 0;
+    this.target[row] = target;
+    this.argument[row] = argument;
+    this.about[row] = about;
+  }
+
+  /** Copy `count` rows of `from`, starting at `first`, to `to`. */
+  copy(from: RuleColumns, first: number, count: number, to: number): void {
+    for (let i = 0; i < count; i++) {
+      const row = first + i;
+      this.write(to + i, from.match[row]!, from.target[row]!, from.argument[row]!, from.about[row]!);
+      this.protocol[to + i] = from.protocol[row]!;
+      this.port[to + i] = from.port[row]!;
+      this.source[to + i] = from.source[row]!;
+      this.sourceMask[to + i] = from.sourceMask[row]!;
+      this.destination[to + i] = from.destination[row]!;
+      this.destinationMask[to + i] = from.destinationMask[row]!;
+      this.value[to + i] = from.value[row]!;
+    }
+  }
+}
+
+export function widened<T extends { set(from: T): void }>(to: T, from: T): T {
+  to.set(from);
+  return to;
+}

@@ -1,0 +1,72 @@
+import { READY, isExternallyAccessible, type Service } from '../kubernetes/cluster.ts';
+import { categorize } from '../kubernetes/categorize.ts';
+import type { NodeContext } from '../proxier.ts';
+import { sortedByText } from './endpoint-order.ts';
+
+/** What kube-proxy decides about a service port from its Service and its endpoints, as bits. */
+export const HAS_ENDPOINTS = 1;
+export const HAS_INTERNAL = 2;
+export const HAS_EXTERNAL = 4;
+export const USES_EXT = 8;
+export const USES_FW = 16;
+
+/**
+ * What one service port's chains are to be.
+ * Source: syncProxyRules in pkg/proxy/iptables/proxier.go, UsesClusterEndpoints and UsesLocalEndpoints in
+ * pkg/proxy/serviceport.go.
+ */
+export interface ServicePlan {
+  readonly servicePort: number;
+  readonly decisions: number;
+  /** Endpoint rows that KUBE-SVC dispatches to, in order; empty when that chain is not needed. */
+  readonly cluster: Int32Array;
+  /** The same for KUBE-SVL. */
+  readonly local: Int32Array;
+  /** Endpoints that get a KUBE-SEP chain. */
+  readonly reachable: Int32Array;
+}
+
+const NONE = new Int32Array(0);
+
+export function planService(node: NodeContext, servicePort: number): ServicePlan {
+  const { cluster, endpoints } = node;
+  const service = cluster.services[cluster.ports.service[servicePort]!]!;
+  const found = categorize(cluster, endpoints, servicePort, node.node);
+  const external = isExternallyAccessible(cluster, servicePort);
+  const usesCluster = !service.internalPolicyLocal || external;
+  const usesLocal = service.internalPolicyLocal || (service.externalPolicyLocal && external);
+  const clusterRows = usesCluster ? sortedByText(cluster.endpoints, found.cluster) : NONE;
+  const localRows = usesLocal ? sortedByText(cluster.endpoints, found.local) : NONE;
+  return {
+    servicePort,
+    decisions: decide(service, found.hasEndpoints, external, found.local.length > 0),
+    cluster: clusterRows,
+    local: localRows,
+    reachable: union(clusterRows, localRows, endpoints.conditions),
+  };
+}
+
+function decide(service: Service, hasEndpoints: boolean, external: boolean, hasLocal: boolean): number {
+  if (!hasEndpoints) return 0;
+  let decisions = HAS_ENDPOINTS;
+  if (!service.internalPolicyLocal || hasLocal) decisions |= HAS_INTERNAL;
+  if (!service.externalPolicyLocal || hasLocal) decisions |= HAS_EXTERNAL;
+  if (external) decisions |= USES_EXT;
+  if (service.loadBalancerIps.length > 0 && service.sourceRanges.length > 0) decisions |= USES_FW;
+  return decisions;
+}
+
+/**
+ * The local list is part of the cluster list, unless only the local one fell back to terminating endpoints: then
+ * the two have nothing in common. (Upstream lists that union in random order; here the cluster list comes first.)
+ */
+function union(cluster: Int32Array, local: Int32Array, conditions: Uint8Array): Int32Array {
+  if (local.length === 0) return cluster;
+  if (cluster.length === 0) return local;
+  const ready = (row: number): number => conditions[row]! & READY;
+  if (ready(cluster[0]!) === ready(local[0]!)) return cluster;
+  const both = new Int32Array(cluster.length + local.length);
+  both.set(cluster);
+  both.set(local, cluster.length);
+  return both;
+}

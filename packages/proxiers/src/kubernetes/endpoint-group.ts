@@ -1,0 +1,112 @@
+import { READY, SERVING, TERMINATING } from './cluster.ts';
+import type { Field } from './field.ts';
+import type { NodeTable } from './node-table.ts';
+import { readAddress, readPort, readProtocol } from './service-object.ts';
+
+/** Endpoints that share their ports: an EndpointSlice, or half a subset of an Endpoints object. */
+export interface EndpointGroup {
+  readonly ports: readonly GroupPort[];
+  readonly count: number;
+  readonly addresses: Uint32Array;
+  /** Rows of nodes; -1 where none is named. */
+  readonly nodes: Int32Array;
+  readonly conditions: Uint8Array;
+  /** Names of the pods referred to; empty where there is none. */
+  readonly pods: readonly string[];
+}
+
+interface GroupPort {
+  readonly name: string;
+  readonly protocol: number;
+  readonly port: number;
+}
+
+/**
+ * An EndpointSlice of discovery.k8s.io/v1 or v1beta1; undefined if its addresses are not IPv4. As kube-proxy
+ * reads it: missing conditions mean ready, serving and not terminating; only the first address counts; a port
+ * without a number is ignored (pkg/proxy/endpointslicecache.go).
+ */
+export function readSlice(field: Field, nodes: NodeTable): EndpointGroup | undefined {
+  if (field.get('addressType').choice(['IPv4', 'IPv6', 'FQDN'], 'IPv4') !== 'IPv4') return undefined;
+  const endpoints = field.get('endpoints').list();
+  const group = empty(readPorts(field.get('ports')), endpoints.length);
+  for (const endpoint of endpoints) {
+    const first = endpoint.get('addresses').list()[0];
+    const address = first && readAddress(first);
+    if (address === undefined) continue;
+    const conditions = endpoint.get('conditions');
+    const topology = endpoint.get('topology');
+    const nodeName = endpoint.get('nodeName').text(topology.get('kubernetes.io/hostname').text());
+    const zone = endpoint.get('zone').text(topology.get('topology.kubernetes.io/zone').text());
+    push(
+      group,
+      address,
+      nodeName === '' ? -1 : nodes.intern(nodeName, zone),
+      (conditions.get('ready').flag(true) ? READY : 0) |
+        (conditions.get('serving').flag(true) ? SERVING : 0) |
+        (conditions.get('terminating').flag(false) ? TERMINATING : 0),
+      readPodReference(endpoint.get('targetRef')),
+    );
+  }
+  return group;
+}
+
+/** An Endpoints object, as the EndpointSlice mirroring controller would turn it into slices. */
+export function readSubsets(field: Field, nodes: NodeTable): EndpointGroup[] {
+  const groups: EndpointGroup[] = [];
+  for (const subset of field.get('subsets').list()) {
+    const ports = readPorts(subset.get('ports'));
+    for (const [key, conditions] of [
+      ['addresses', READY | SERVING] as const,
+      ['notReadyAddresses', 0] as const,
+    ]) {
+      const entries = subset.get(key).list();
+      const group = empty(ports, entries.length);
+      for (const entry of entries) {
+        const address = readAddress(entry.get('ip'));
+        if (address === undefined) continue;
+        const nodeName = entry.get('nodeName').text();
+        const node = nodeName === '' ? -1 : nodes.intern(nodeName, '');
+        push(group, address, node, conditions, readPodReference(entry.get('targetRef')));
+      }
+      groups.push(group);
+    }
+  }
+  return groups;
+}
+
+type Growing = { -readonly [Key in keyof EndpointGroup]: EndpointGroup[Key] } & { readonly pods: string[] };
+
+function empty(ports: readonly GroupPort[], capacity: number): Growing {
+  return {
+    ports,
+    count: 0,
+    addresses: new Uint32Array(capacity),
+    nodes: new Int32Array(capacity),
+    conditions: new Uint8Array(capacity),
+    pods: [],
+  };
+}
+
+function push(group: Growing, address: number, node: number, conditions: number, pod: string): void {
+  group.addresses[group.count] = address;
+  group.nodes[group.count] = node;
+  group.conditions[group.count] = conditions;
+  group.pods.push(pod);
+  group.count++;
+}
+
+function readPorts(field: Field): GroupPort[] {
+  return field
+    .list()
+    .filter((port) => port.get('port').present && port.get('port').value !== 0)
+    .map((port) => ({
+      name: port.get('name').text(),
+      protocol: readProtocol(port.get('protocol')),
+      port: readPort(port.get('port')),
+    }));
+}
+
+function readPodReference(reference: Field): string {
+  return reference.get('kind').value === 'Pod' ? reference.get('name').text() : '';
+}
