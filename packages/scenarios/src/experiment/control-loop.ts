@@ -1,0 +1,142 @@
+import type { Simulation, Streams } from '@vipsim/sim-core';
+import {
+  PriceList,
+  startSyncRunner,
+  type EndpointsMap,
+  type Proxier,
+  type SyncPlan,
+  type SyncRunner,
+} from '@vipsim/proxiers';
+import type { ClusterDay } from '../cluster/cluster-day.ts';
+import { REMOVED, type SliceDelivery } from '../cluster/control-plane.ts';
+import type { Observations } from './observations.ts';
+
+/**
+ * The node's control half in virtual time: the watch delivers slices, the runner decides when to sync, the stages
+ * of the plan take the time of their counts and come into force one after another. Until then packets meet the
+ * old tables. A sync has a core of its own: it neither slows packets down nor is slowed by them.
+ */
+export class ControlLoop {
+  readonly #simulation: Simulation;
+  readonly #day: ClusterDay;
+  readonly #endpoints: EndpointsMap;
+  readonly #proxier: Proxier;
+  readonly #prices: PriceList;
+  readonly #workingSets: Float64Array;
+  readonly #observations: Observations;
+  readonly #runner: SyncRunner;
+  /** Service ports that differ from what was last programmed. */
+  readonly #changed = new Set<number>();
+  #changeTimes: number[] = [];
+  #needsFull = false;
+
+  constructor(
+    simulation: Simulation,
+    day: ClusterDay,
+    endpoints: EndpointsMap,
+    proxier: Proxier,
+    prices: PriceList,
+    operations: number,
+    observations: Observations,
+    streams: Streams,
+  ) {
+    this.#simulation = simulation;
+    this.#day = day;
+    this.#endpoints = endpoints;
+    this.#proxier = proxier;
+    this.#prices = prices;
+    this.#workingSets = new Float64Array(operations);
+    this.#observations = observations;
+    this.#programAll();
+    const { trigger } = proxier;
+    const phase = trigger.kind === 'ticker' ? streams.stream('ticker.phase').below(trigger.periodNs) : 0;
+    this.#runner = startSyncRunner(simulation, trigger, phase, (finished) => this.#sync(finished));
+    const deliver = simulation.on((index) => this.#receive(day.deliveries[index]!));
+    day.deliveries.forEach((delivery, index) => simulation.at(delivery.atNs, deliver, index));
+  }
+
+  /** Price operations by the tables as they are now. */
+  refreshPrices(): void {
+    this.#proxier.dataplane.workingSets(this.#workingSets);
+    this.#prices.refresh(this.#workingSets);
+  }
+
+  /** The first, full sync, before the run begins: its duration is reported, not waited for. */
+  #programAll(): void {
+    const all = Array.from({ length: this.#day.cluster.ports.count }, (_, port) => port);
+    const plan = this.#proxier.sync(all, true);
+    this.refreshPrices();
+    for (const stage of plan.stages) {
+      this.#observations.initialSyncNs += this.#prices.total(stage.counts);
+      this.#addCounts(stage.counts);
+      stage.commit();
+    }
+    if (plan.failure !== undefined) this.#fail(`${plan.failure.error}: ${plan.failure.message}`);
+    this.refreshPrices();
+  }
+
+  #receive(delivery: SliceDelivery): void {
+    delivery.endpoints.forEach((endpoint, i) => {
+      const conditions = delivery.conditions[i]!;
+      if (conditions === REMOVED) this.#endpoints.remove(endpoint);
+      else this.#endpoints.add(endpoint, conditions);
+      this.#changed.add(this.#day.cluster.endpoints.servicePort[endpoint]!);
+    });
+    this.#changeTimes.push(delivery.changedNs);
+    this.#observations.second(this.#simulation.nowNs).endpointChanges += delivery.endpoints.length;
+    this.#runner.request();
+  }
+
+  #sync(finished: (succeeded: boolean) => void): void {
+    const changed = [...this.#changed].sort((x, y) => x - y);
+    const changeTimes = this.#changeTimes;
+    this.#changed.clear();
+    this.#changeTimes = [];
+    const plan = this.#proxier.sync(changed, this.#needsFull);
+    this.#observations.second(this.#simulation.nowNs).syncs++;
+    this.#perform(plan, 0, this.#simulation.nowNs, () => {
+      if (plan.failure === undefined) {
+        this.#needsFull = false;
+        for (const changedNs of changeTimes) {
+          this.#observations.programmingNs.record(this.#simulation.nowNs - changedNs);
+        }
+      } else {
+        for (const port of changed) this.#changed.add(port);
+        this.#changeTimes = [...changeTimes, ...this.#changeTimes];
+        this.#fail(`${plan.failure.error}: ${plan.failure.message}`);
+      }
+      finished(plan.failure === undefined);
+    });
+  }
+
+  #perform(plan: SyncPlan, index: number, startNs: number, done: () => void): void {
+    const stage = plan.stages[index];
+    if (stage === undefined) {
+      const duration = this.#simulation.nowNs - startNs;
+      (plan.scope === 'full' ? this.#observations.fullSyncNs : this.#observations.partialSyncNs).record(
+        duration,
+      );
+      done();
+      return;
+    }
+    const costNs = this.#prices.total(stage.counts);
+    this.#observations.controlNs += costNs;
+    this.#addCounts(stage.counts);
+    this.#simulation.schedule(costNs, () => {
+      stage.commit();
+      this.refreshPrices();
+      this.#perform(plan, index + 1, startNs, done);
+    });
+  }
+
+  #fail(message: string): void {
+    this.#needsFull = true;
+    this.#observations.syncFailures++;
+    this.#observations.lastFailure = message;
+  }
+
+  #addCounts(counts: Float64Array): void {
+    const totals = this.#observations.controlCounts;
+    for (let i = 0; i < counts.length; i++) totals[i]! += counts[i]!;
+  }
+}
