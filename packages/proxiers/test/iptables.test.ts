@@ -755,13 +755,13 @@ test('lines of restore input: what a sync counts is what it would write, at kube
     const made = bench(cluster);
     const first = commit(made.proxier.sync([], true));
     t.is(total(first, 'iptables.sync.line-nft'), full);
-    t.is(total(first, 'iptables.sync.process'), 42 + 2);
+    t.is(total(first, 'process.launch'), 42 + 2);
     const next = commit(made.proxier.sync([3], false));
     t.is(next.scope, 'partial');
     t.is(total(next, 'iptables.sync.line-nft'), partial);
-    t.is(total(next, 'iptables.sync.process'), 1);
+    t.is(total(next, 'process.launch'), 1);
     t.is(total(next, 'iptables.sync.endpoint'), services * endpoints);
-    t.is(total(commit(made.proxier.sync([], true)), 'iptables.sync.process'), 28 + 1);
+    t.is(total(commit(made.proxier.sync([], true)), 'process.launch'), 28 + 1);
   }
 });
 
@@ -825,7 +825,7 @@ test('a large cluster keeps leftover chains until syncPeriod has passed', (t) =>
   made.endpoints.remove(5);
   commit(made.proxier.sync([0], false));
   dataplane.expire(31_000_000_000);
-  t.is(total(commit(made.proxier.sync([], false)), 'iptables.sync.process'), 2);
+  t.is(total(commit(made.proxier.sync([], false)), 'process.launch'), 2);
   t.is(entries(), before - 3);
 });
 

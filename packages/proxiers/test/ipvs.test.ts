@@ -1008,7 +1008,7 @@ test('a pass starts 55 processes and asks for everything when nothing has change
   const bench = new NodeBench(synthetic(100, 10));
   const total = new Float64Array(IPVS_OPERATIONS.length);
   for (const { counts } of bench.sync([]).stages) for (const i of counts.keys()) total[i]! += counts[i]!;
-  t.is(countOf(total, 'ipvs.exec'), 55);
+  t.is(countOf(total, 'process.launch'), 55);
   // Link and two address dumps; two queries and a dump for each virtual server; one dump of all.
   t.is(countOf(total, 'ipvs.netlink'), 3 + 3 * 100 + 1);
   t.is(countOf(total, 'ipvs.netlink.record'), 2 * 101 + 2 * 100 + 1000 + 100);
@@ -1053,7 +1053,7 @@ test('more than 65,536 ClusterIPs overflow their set: the pass fails, the rest i
   t.regex(bench.first.failure!.message, /^KUBE-CLUSTER-IP is to hold 65600 elements and takes 65536/);
   t.is(bench.proxier.remarks().length, 2);
   const plan = bench.sync([], true);
-  const execs = plan.stages.reduce((sum, { counts }) => sum + countOf(counts, 'ipvs.exec'), 0);
+  const execs = plan.stages.reduce((sum, { counts }) => sum + countOf(counts, 'process.launch'), 0);
   // KUBE-CLUSTER-IP and KUBE-IPVS-IPS refuse 64 each, in every pass.
   t.is(execs, 55 + 128);
   t.truthy(plan.failure);

@@ -137,6 +137,8 @@ export class IptablesDataplane implements Dataplane {
       const perCpu = this.#nft ? holds.rules * 16 : legacyEntries(holds) * 16 + (holds.chains + 1) * 16;
       sizes.push({ name: `${name} per-CPU`, entries: this.#cores, bytes: perCpu * this.#cores });
     }
+    const { conntrack } = this.#path;
+    sizes.push({ name: 'conntrack', entries: conntrack.count, bytes: conntrack.memory() });
     return sizes;
   }
 

@@ -28,7 +28,7 @@ const JUMPS_IN_NAT = 3;
 
 const HOUR = 3_600_000_000_000;
 
-const PROCESS = OPERATION['iptables.sync.process'];
+const PROCESS = OPERATION['process.launch'];
 const SERVICE = OPERATION['iptables.sync.service'];
 const ENDPOINT = OPERATION['iptables.sync.endpoint'];
 const LINE_LEGACY = OPERATION['iptables.sync.line-legacy'];
@@ -137,10 +137,15 @@ export class IptablesProxier implements Proxier {
           'comments out of per-endpoint rules, and leftover chains in place for up to syncPeriod',
       );
     }
-    const { bytes } = this.#ruleset.nat.holds;
-    if (!this.#nft && bytes > LEGACY_TABLE_LIMIT / 2) {
-      const percent = Math.round((bytes / LEGACY_TABLE_LIMIT) * 100);
-      remarks.push(`the nat table takes ${percent} % of the 512 MiB that x_tables allows for one table`);
+    const legacyBytes = this.#ruleset.nat.bytesIn(LEGACY_SIZES);
+    if (legacyBytes > LEGACY_TABLE_LIMIT / 2) {
+      const percent = Math.round((legacyBytes / LEGACY_TABLE_LIMIT) * 100);
+      const fits = legacyBytes + LEGACY_HEADER < LEGACY_TABLE_LIMIT;
+      const legacy = this.#nft ? 'With the legacy backend the nat table would take' : 'The nat table takes';
+      remarks.push(
+        `${legacy} ${percent} % of the 512 MiB that x_tables allows for one table` +
+          (fits ? '' : ': iptables-restore would fail with ENOMEM, and the rules of before would stay'),
+      );
     }
     return remarks;
   }

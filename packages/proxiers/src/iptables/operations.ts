@@ -28,7 +28,7 @@ export const IPTABLES_OPERATIONS = [
   'iptables.target',
   'iptables.jump',
   // kube-proxy: processes started, service ports and endpoints visited by generation.
-  'iptables.sync.process',
+  'process.launch',
   'iptables.sync.service',
   'iptables.sync.endpoint',
   // Lines of iptables-restore input, generated and parsed; lines of iptables-save output.

@@ -177,9 +177,23 @@ export class RuleTable {
 
   /** Bytes of rules in the kernel. */
   bytesOf(first: number, count: number): number {
+    return this.#rowBytes(first, count, this.#sizes);
+  }
+
+  /** Bytes that the live table would take in a kernel of other sizes. */
+  bytesIn(sizes: RuleSizes): number {
+    let bytes = sizes.table;
+    for (const chain of this.liveChains()) {
+      bytes += chain < BUILT_IN_CHAINS ? sizes.builtIn : sizes.chain;
+      bytes += this.#rowBytes(this.first[chain]!, this.count[chain]!, sizes);
+    }
+    return bytes;
+  }
+
+  #rowBytes(first: number, count: number, sizes: RuleSizes): number {
     const { match, target } = this.rules;
     let bytes = 0;
-    for (let row = first; row < first + count; row++) bytes += this.#sizes.rule(match[row]!, target[row]!);
+    for (let row = first; row < first + count; row++) bytes += sizes.rule(match[row]!, target[row]!);
     return bytes;
   }
 

@@ -20,7 +20,7 @@ export const IPVS_OPERATIONS = [
   'ipvs.create',
   'ipvs.transmit',
   // A sync pass of kube-proxy.
-  'ipvs.exec',
+  'process.launch',
   'ipvs.netlink',
   'ipvs.netlink.record',
   'ipvs.list.step',
@@ -50,7 +50,7 @@ export const SCHEDULE = INDEX['ipvs.schedule'];
 export const SCHEDULE_STEP = INDEX['ipvs.schedule.step'];
 export const CREATE = INDEX['ipvs.create'];
 export const TRANSMIT = INDEX['ipvs.transmit'];
-export const EXEC = INDEX['ipvs.exec'];
+export const EXEC = INDEX['process.launch'];
 export const NETLINK = INDEX['ipvs.netlink'];
 export const NETLINK_RECORD = INDEX['ipvs.netlink.record'];
 export const LIST_STEP = INDEX['ipvs.list.step'];

@@ -3,6 +3,7 @@ import { Option, type Command } from 'commander';
 import { MODES } from '@vipsim/proxiers';
 import { compare } from '../experiment/compare.ts';
 import { resultDocument } from '../experiment/document.ts';
+import { clusterRemarks } from '../experiment/remarks.ts';
 import { renderCsv, renderHtml, renderJson, renderMarkdown, renderTable } from '../report/index.ts';
 import type { ResultDocument } from '../report/result.ts';
 import { assertWritable, printLines, writeWhole } from './files.ts';
@@ -106,7 +107,7 @@ function runCompare(words: readonly string[], flags: CompareFlags): void {
     scenario,
     profile,
     inputs: input.records,
-    notes: input.cluster().notes,
+    notes: clusterRemarks(input.cluster()),
     sizes: results,
     environment: environment(started),
   });

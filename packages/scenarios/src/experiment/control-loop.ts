@@ -4,6 +4,7 @@ import {
   startSyncRunner,
   type EndpointsMap,
   type Proxier,
+  type SyncFailure,
   type SyncPlan,
   type SyncRunner,
 } from '@vipsim/proxiers';
@@ -29,28 +30,34 @@ export class ControlLoop {
   readonly #changed = new Set<number>();
   #changeTimes: number[] = [];
   #needsFull = false;
+  readonly #endNs: number;
 
-  constructor(
-    simulation: Simulation,
-    day: ClusterDay,
-    endpoints: EndpointsMap,
-    proxier: Proxier,
-    prices: PriceList,
-    operations: number,
-    observations: Observations,
-    streams: Streams,
-  ) {
+  constructor(setup: {
+    readonly simulation: Simulation;
+    readonly day: ClusterDay;
+    readonly endpoints: EndpointsMap;
+    readonly proxier: Proxier;
+    readonly prices: PriceList;
+    readonly operations: number;
+    readonly observations: Observations;
+    readonly streams: Streams;
+    readonly endNs: number;
+  }) {
+    const { simulation, day, proxier } = setup;
     this.#simulation = simulation;
     this.#day = day;
-    this.#endpoints = endpoints;
+    this.#endpoints = setup.endpoints;
     this.#proxier = proxier;
-    this.#prices = prices;
-    this.#workingSets = new Float64Array(operations);
-    this.#observations = observations;
+    this.#prices = setup.prices;
+    this.#workingSets = new Float64Array(setup.operations);
+    this.#observations = setup.observations;
+    this.#endNs = setup.endNs;
     this.#programAll();
     const { trigger } = proxier;
-    const phase = trigger.kind === 'ticker' ? streams.stream('ticker.phase').below(trigger.periodNs) : 0;
+    const phase =
+      trigger.kind === 'ticker' ? setup.streams.stream('ticker.phase').below(trigger.periodNs) : 0;
     this.#runner = startSyncRunner(simulation, trigger, phase, (finished) => this.#sync(finished));
+    if (this.#needsFull) simulation.schedule(trigger.retryNs, () => this.#runner.request());
     const deliver = simulation.on((index) => this.#receive(day.deliveries[index]!));
     day.deliveries.forEach((delivery, index) => simulation.at(delivery.atNs, deliver, index));
   }
@@ -71,7 +78,7 @@ export class ControlLoop {
       this.#addCounts(stage.counts);
       stage.commit();
     }
-    if (plan.failure !== undefined) this.#fail(`${plan.failure.error}: ${plan.failure.message}`);
+    if (plan.failure !== undefined) this.#fail(plan.failure);
     this.refreshPrices();
   }
 
@@ -103,7 +110,7 @@ export class ControlLoop {
       } else {
         for (const port of changed) this.#changed.add(port);
         this.#changeTimes = [...changeTimes, ...this.#changeTimes];
-        this.#fail(`${plan.failure.error}: ${plan.failure.message}`);
+        this.#fail(plan.failure);
       }
       finished(plan.failure === undefined);
     });
@@ -120,7 +127,8 @@ export class ControlLoop {
       return;
     }
     const costNs = this.#prices.total(stage.counts);
-    this.#observations.controlNs += costNs;
+    // Work beyond the end of the run is not part of it.
+    this.#observations.controlNs += Math.min(costNs, this.#endNs - this.#simulation.nowNs);
     this.#addCounts(stage.counts);
     this.#simulation.schedule(costNs, () => {
       stage.commit();
@@ -129,10 +137,10 @@ export class ControlLoop {
     });
   }
 
-  #fail(message: string): void {
+  #fail(failure: SyncFailure): void {
     this.#needsFull = true;
     this.#observations.syncFailures++;
-    this.#observations.lastFailure = message;
+    this.#observations.lastFailure = failure;
   }
 
   #addCounts(counts: Float64Array): void {

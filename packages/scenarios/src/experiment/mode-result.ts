@@ -1,5 +1,12 @@
 import { NS_PER_S, type Histogram } from '@vipsim/sim-core';
-import { READY, servicePortName, type Mode, type PriceList, type Proxier } from '@vipsim/proxiers';
+import {
+  READY,
+  servicePortName,
+  type Mode,
+  type PriceList,
+  type Proxier,
+  type SyncFailure,
+} from '@vipsim/proxiers';
 import type { ClusterDay } from '../cluster/cluster-day.ts';
 import type { Distribution, ModeResult } from '../report/result.ts';
 import { modeOptions, type Scenario } from '../scenario/scenario.ts';
@@ -15,7 +22,7 @@ export function modeResult(run: {
   readonly prices: PriceList;
   readonly observations: Observations;
   readonly traffic: Traffic;
-  readonly initialFailure: string;
+  readonly initialFailure: SyncFailure | undefined;
 }): ModeResult {
   const { mode, proxier, day, scenario, observations, traffic } = run;
   const { dataplane } = proxier;
@@ -29,10 +36,10 @@ export function modeResult(run: {
     title: titleOf(mode, options),
     options,
     outcome:
-      run.initialFailure === ''
+      run.initialFailure === undefined
         ? { kind: 'ok' }
-        : { kind: 'failed', error: run.initialFailure.split(':')[0]!, message: run.initialFailure },
-    notes: [...(proxier.remarks?.() ?? [])],
+        : { kind: 'failed', error: run.initialFailure.error, message: run.initialFailure.message },
+    notes: [...(proxier.remarks?.() ?? []), ...trafficRemarks(run)],
     tables,
     memoryBytes: tables.reduce((sum, table) => sum + table.bytes, 0),
     lookup: {
@@ -51,7 +58,7 @@ export function modeResult(run: {
         duration: distribution(observations.partialSyncNs),
       },
       failures: observations.syncFailures,
-      lastFailure: observations.lastFailure,
+      lastFailure: lastFailureText(observations.lastFailure),
       operations: mode.operations
         .map((name, i) => ({ name, total: observations.controlCounts[i]! }))
         .filter(({ total }) => total > 0),
@@ -62,6 +69,29 @@ export function modeResult(run: {
     balance: balanceOf(day, observations),
     timeline: observations.seconds.map((second, i) => ({ atNs: i * NS_PER_S, ...second })),
   };
+}
+
+function lastFailureText(failure: SyncFailure | undefined): string {
+  return failure === undefined ? '' : `${failure.error}: ${failure.message}`;
+}
+
+/** What overflowed on the observed node, and what would have held it. */
+function trafficRemarks(run: { proxier: Proxier; scenario: Scenario; traffic: Traffic }): string[] {
+  const { drops } = run.proxier.dataplane.connections();
+  const remarks: string[] = [];
+  if (drops > 0) {
+    const { maxPerCore, min } = run.scenario.conntrack;
+    const max = Math.max(min, maxPerCore * run.scenario.node.cores);
+    remarks.push(
+      `Connection tracking dropped ${drops} packets; the table holds ${max} connections (conntrack.maxPerCore × node.cores, at least conntrack.min).`,
+    );
+  }
+  if (run.traffic.host.drops > 0) {
+    remarks.push(
+      `${run.traffic.host.drops} packets found the backlog of their core full (node.backlog ${run.scenario.node.backlog}).`,
+    );
+  }
+  return remarks;
 }
 
 /** The mode's title, with the choices that are not the default or that name a variant: `iptables (nft backend)`. */

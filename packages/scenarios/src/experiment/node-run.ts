@@ -41,7 +41,7 @@ export function runMode(
   const { dataplane } = proxier;
   const prices = new PriceList(profile, mode.operations);
   const observations = new Observations(operations, day.cluster.endpoints.count);
-  const control = new ControlLoop(
+  const control = new ControlLoop({
     simulation,
     day,
     endpoints,
@@ -50,7 +50,8 @@ export function runMode(
     operations,
     observations,
     streams,
-  );
+    endNs: scenario.duration,
+  });
   const initialFailure = observations.lastFailure;
   const traffic = new Traffic({
     simulation,

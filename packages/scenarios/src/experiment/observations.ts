@@ -1,4 +1,5 @@
 import { Histogram, NS_PER_S } from '@vipsim/sim-core';
+import type { SyncFailure } from '@vipsim/proxiers';
 
 export const OK = 0;
 export const REFUSED = 1;
@@ -38,7 +39,7 @@ export class Observations {
   controlNs = 0;
   initialSyncNs = 0;
   syncFailures = 0;
-  lastFailure = '';
+  lastFailure: SyncFailure | undefined;
 
   constructor(operations: number, endpoints: number) {
     this.firstCounts = new Float64Array(operations);

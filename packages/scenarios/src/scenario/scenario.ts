@@ -33,7 +33,7 @@ const SHAPE = {
   /** The observed node. */
   node: z
     .strictObject({
-      cores: z.number().int().min(1).max(1024).default(4),
+      cores: z.number().int().min(1).max(1024).default(16),
       /** net.core.netdev_max_backlog, packets a core. */
       backlog: z.number().int().min(1).max(1_000_000).default(1000),
     })
@@ -83,7 +83,7 @@ const SHAPE = {
     .strictObject({
       rolloutsPerMinute: z.number().min(0).max(100_000).default(2),
       scalingsPerMinute: z.number().min(0).max(100_000).default(2),
-      crashesPerMinute: z.number().min(0).max(100_000).default(6),
+      crashesPerMinute: z.number().min(0).max(100_000).default(2),
       /** Median from creation to ready (lognormal, sigma 0.5). */
       podStartTime: duration.prefault('2s'),
     })

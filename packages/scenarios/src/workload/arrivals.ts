@@ -43,7 +43,7 @@ export class Arrivals {
   readonly #cluster: Cluster;
   readonly #node: number;
   readonly #clients: Uint32Array;
-  readonly #popularity: Discrete;
+  readonly #popularity: Discrete | undefined;
   readonly #ports: Uint32Array;
   readonly #used: Uint16Array;
   readonly #gaps: Stream;
@@ -57,8 +57,9 @@ export class Arrivals {
     this.#node = node;
     this.#clients = day.clients;
     this.#used = new Uint16Array(day.clients.length + OUTSIDE_CLIENTS);
-    this.#ports = targets(day.cluster, streams.stream('workload.ranks'));
-    this.#popularity = zipf(this.#ports.length, scenario.workload.zipfExponent);
+    this.#ports = byPopularity(day.cluster, streams.stream('workload.ranks'));
+    this.#popularity =
+      this.#ports.length === 0 ? undefined : zipf(this.#ports.length, scenario.workload.zipfExponent);
     this.#gaps = streams.stream('workload.gaps');
     this.#choices = streams.stream('workload.services');
     this.#sources = streams.stream('workload.clients');
@@ -66,8 +67,13 @@ export class Arrivals {
     this.atNs = 0;
   }
 
+  /** Move on; `atNs` is Infinity when no service port has anybody to connect to. */
   next(): void {
     const { connectionsPerSecond, keepaliveShare, keepaliveRequests, outsideShare } = this.#scenario;
+    if (this.#popularity === undefined) {
+      this.atNs = Infinity;
+      return;
+    }
     this.index++;
     this.atNs += Math.max(1, Math.round(exponential(this.#gaps, NS_PER_S / connectionsPerSecond)));
     this.servicePort = this.#ports[this.#popularity.sample(this.#choices)]!;
@@ -104,13 +110,18 @@ export class Arrivals {
   }
 }
 
-/** Service ports that clients can mean (TCP and UDP), in the order of their popularity. */
-function targets(cluster: Cluster, ranks: Stream): Uint32Array {
-  const ports: number[] = [];
-  for (let port = 0; port < cluster.ports.count; port++) {
-    const protocol = cluster.ports.protocol[port]!;
-    if (protocol === TCP || protocol === UDP) ports.push(port);
-  }
+/** Service ports that clients mean: those with TCP or UDP, and with an endpoint to begin with. */
+export function targetPorts(cluster: Cluster): number[] {
+  const { protocol, firstEndpoint, count } = cluster.ports;
+  return Array.from({ length: count }, (_, port) => port).filter(
+    (port) =>
+      (protocol[port] === TCP || protocol[port] === UDP) && firstEndpoint[port + 1]! > firstEndpoint[port]!,
+  );
+}
+
+/** The target ports in the order of their popularity. */
+function byPopularity(cluster: Cluster, ranks: Stream): Uint32Array {
+  const ports = targetPorts(cluster);
   for (let i = ports.length - 1; i > 0; i--) {
     const j = ranks.below(i + 1);
     [ports[i], ports[j]] = [ports[j]!, ports[i]!];

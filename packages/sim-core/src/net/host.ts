@@ -7,7 +7,7 @@ export interface HostOptions {
   readonly backlog: number;
 }
 
-export const HOST_DEFAULTS: HostOptions = { cores: 4, backlog: 1_000 };
+export const HOST_DEFAULTS: HostOptions = { cores: 16, backlog: 1_000 };
 
 /** `process` found the core's backlog full. */
 /**
