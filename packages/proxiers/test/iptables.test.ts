@@ -1179,3 +1179,17 @@ test('counts times prices reproduce measured restores and a published partial sy
   t.true(Math.abs(lines / (12_044 + 38_841) - 1) < 0.05);
   t.true(Math.abs(seconds / 2.84 - 1) < 0.1);
 });
+
+test('a name that no API server would allow cannot begin a rule of its own', (t) => {
+  const cluster = syntheticCluster({ ...SYNTHETIC_DEFAULTS, services: 1, endpoints: 1 });
+  const hostile = { ...cluster.services[0]!, name: 'a" -j ACCEPT\n-A INPUT -j DROP\u001b[31m' };
+  const lines = [...synced({ ...cluster, services: [hostile] }, {}).proxier.dump('iptables-restore')];
+  t.false(
+    lines.some((line) => line.includes('\n') || line.startsWith('-A INPUT') || line.includes('\u001b')),
+  );
+  t.true(
+    lines.some((line) =>
+      line.includes('--comment "ns-0/a%22%20-j%20ACCEPT%a-A%20INPUT%20-j%20DROP%1b%5b31m:http cluster IP"'),
+    ),
+  );
+});

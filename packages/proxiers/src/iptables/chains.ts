@@ -1,4 +1,5 @@
 import { sha256 } from '@noble/hashes/sha2.js';
+import { utf8ToBytes } from '@noble/hashes/utils.js';
 
 /**
  * The chains of kube-proxy's iptables mode and their names.
@@ -48,11 +49,10 @@ const FIXED_NAMES: readonly string[] = [
 ];
 const PREFIXES: readonly string[] = ['KUBE-SVC-', 'KUBE-SVL-', 'KUBE-EXT-', 'KUBE-FW-', 'KUBE-SEP-'];
 const BASE32 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
-const encoder = new TextEncoder();
 
 /** The first 16 characters of base32(SHA-256(text)): 80 bits, so the digest's first ten bytes. */
 export function chainHash(text: string): string {
-  const digest = sha256(encoder.encode(text));
+  const digest = sha256(utf8ToBytes(text));
   let hash = '';
   let bits = 0;
   let held = 0;
