@@ -122,7 +122,7 @@ test('a Service may be called <script>: reports hold the name and nothing runs i
   const { code, out, err } = await vipsim(['compare', '-', '--duration', '1s', ...flags], input);
   t.is(code, 0, err);
   for (const text of [out, ...outputs.map((path) => readFileSync(path, 'utf8'))]) {
-    t.notRegex(text, /\u001b\[31m/);
+    t.false(text.includes('\u001b[31m'));
     t.true(text.includes('alert(1)'));
   }
   t.notRegex(readFileSync(outputs[0]!, 'utf8'), /<script/i);
@@ -230,20 +230,21 @@ test('a file is written whole or not at all', (t) => {
   t.false(existsSync(join(folder, 'absent')));
 });
 
-test('a real iptables-restore accepts the rules, where there is one', async (t) => {
-  const accepts = (text: string): void => {
-    execFileSync('iptables-restore', ['--test'], { input: text, stdio: ['pipe', 'ignore', 'pipe'] });
-  };
+test('the rules are whole tables, and a real iptables-restore accepts them where there is one', async (t) => {
+  const { out } = await vipsim(['rules', 'examples/shop.yaml', '--mode', 'iptables']);
+  t.regex(out, /^\*filter\n[\s\S]*\nCOMMIT\n\*nat\n[\s\S]*\nCOMMIT\n$/);
   try {
     accepts('*nat\nCOMMIT\n');
   } catch {
-    t.log('not checked: no iptables-restore here, or not allowed to run it');
-    t.plan(0);
+    t.log('not tried on a real one: no iptables-restore here, or not allowed to run it');
     return;
   }
-  const { out } = await vipsim(['rules', 'examples/shop.yaml', '--mode', 'iptables']);
   t.notThrows(() => accepts(out));
 });
+
+function accepts(rules: string): void {
+  execFileSync('iptables-restore', ['--test'], { input: rules, stdio: ['pipe', 'ignore', 'pipe'] });
+}
 
 /** Nine levels of ten aliases each: small to read, a thousand million nodes to hold. */
 function bomb(): string {

@@ -46,7 +46,8 @@ test('settings reach any field, and the fields that exist are listed', (t) => {
   t.is(modeOptions(scenario, 'iptables')['backend'], 'legacy');
   t.is(scenario.network.delay, 1e6);
   t.is(scenario.seed, '007');
-  const fields = scenarioFields();
+  const fields = scenarioFields().map((field) => `${field.path}=${field.default}`);
+  t.true(scenarioFields().every(({ about }) => about !== ''));
   for (const wanted of [
     'iptables.backend=nft',
     'workload.connectionsPerSecond=4000',

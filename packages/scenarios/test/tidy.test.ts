@@ -2,6 +2,7 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
+import { referencePages } from '../../../tools/reference-pages.ts';
 
 /** Rules of the house that no linter checks. */
 
@@ -50,4 +51,10 @@ test('the lock file names no registry', (t) => {
 
 test('files stay readable: at most 450 lines', (t) => {
   for (const { path, text } of BELOW_THE_CLI) t.true(text.split('\n').length <= 450, path);
+});
+
+test('the reference pages are those that the code makes: pnpm reference writes them', (t) => {
+  for (const { file, text } of referencePages()) {
+    t.is(readFileSync(join(ROOT, 'docs/reference', file), 'utf8'), text, file);
+  }
 });

@@ -27,7 +27,9 @@ program
   .command('fields')
   .description('every scenario field with its default: what --set accepts')
   .action(() => {
-    printLines(scenarioFields());
+    const fields = scenarioFields();
+    const width = Math.max(...fields.map((field) => field.path.length + field.default.length + 1));
+    printLines(fields.map((field) => `${`${field.path}=${field.default}`.padEnd(width)}  ${field.about}`));
   });
 
 try {

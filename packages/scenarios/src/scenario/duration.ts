@@ -20,6 +20,7 @@ export function parseDuration(text: string): number | undefined {
 
 /** The shortest single-unit text that parses back to the same nanoseconds. */
 export function formatDuration(ns: number): string {
+  if (ns === 0) return '0s';
   for (const [name, factor] of UNITS) if (ns % factor === 0 && ns >= factor) return `${ns / factor}${name}`;
   return `${ns}ns`;
 }

@@ -19,90 +19,133 @@ const seed = z.codec(z.union([z.string(), z.number()]), z.string(), {
 
 const share = z.number().min(0).max(1);
 
-/** Every field with its default and what it means; units are nanoseconds where a duration is written. */
+/** Every field with its default and what it means. */
 const SHAPE = {
-  schema: z.literal('vipsim.scenario/1').default('vipsim.scenario/1'),
-  /** Same seed, same result. */
-  seed: seed.prefault('0'),
+  schema: z.literal('vipsim.scenario/1').default('vipsim.scenario/1').describe('version of this document'),
+  seed: seed.prefault('0').describe('same seed, same result'),
   modes: z
     .array(z.enum(MODES.map((mode) => mode.name) as [string, ...string[]]))
     .min(1)
-    .default(MODES.map((mode) => mode.name)),
-  /** Virtual time during which connections arrive. */
-  duration: duration.prefault('60s').refine((ns) => ns > 0, 'wanted more than 0'),
-  /** The observed node. */
+    .default(MODES.map((mode) => mode.name))
+    .describe('which modes to run'),
+  duration: duration
+    .refine((ns) => ns > 0, 'wanted more than 0')
+    .prefault('60s')
+    .describe('virtual time during which connections arrive'),
   node: z
     .strictObject({
-      cores: z.number().int().min(1).max(1024).default(16),
-      /** net.core.netdev_max_backlog, packets a core. */
-      backlog: z.number().int().min(1).max(1_000_000).default(1000),
+      cores: z.number().int().min(1).max(1024).default(16).describe('cores of the observed node'),
+      backlog: z
+        .number()
+        .int()
+        .min(1)
+        .max(1_000_000)
+        .default(1000)
+        .describe('packets that may wait on a core: net.core.netdev_max_backlog'),
     })
     .prefault({}),
-  /** kube-proxy's conntrack settings; 0 leaves what kube-proxy would set. */
   conntrack: z
     .strictObject({
-      maxPerCore: z.number().int().min(1).max(10_000_000).default(32_768),
-      min: z.number().int().min(1).max(1_000_000_000).default(131_072),
+      maxPerCore: z
+        .number()
+        .int()
+        .min(1)
+        .max(10_000_000)
+        .default(32_768)
+        .describe("kube-proxy's conntrack.maxPerCore: nf_conntrack_max is this times the cores"),
+      min: z
+        .number()
+        .int()
+        .min(1)
+        .max(1_000_000_000)
+        .default(131_072)
+        .describe("kube-proxy's conntrack.min: nf_conntrack_max is at least this"),
     })
     .prefault({}),
   network: z
     .strictObject({
-      /** One way between two nodes. */
-      delay: duration.prefault('50us'),
-      /** One way between two pods of the observed node. */
-      localDelay: duration.prefault('5us'),
-      /** One way between a client outside and the observed node. */
-      outsideDelay: duration.prefault('5ms'),
+      delay: duration.prefault('50us').describe('one way between two nodes'),
+      localDelay: duration.prefault('5us').describe('one way between two pods of the observed node'),
+      outsideDelay: duration
+        .prefault('5ms')
+        .describe('one way between a client outside and the observed node'),
     })
     .prefault({}),
-  /** Connections that the observed node opens or receives: an open-loop Poisson process. */
   workload: z
     .strictObject({
-      connectionsPerSecond: z.number().positive().max(10_000_000).default(4000),
-      /** Popularity of service ports: rank^-s; 0 makes them equal. */
-      zipfExponent: z.number().min(0).max(10).default(1),
-      /** Share of TCP connections that stay open for several requests. */
-      keepaliveShare: share.default(0.1),
-      keepaliveRequests: z.number().int().min(1).max(100_000).default(10),
-      /** Mean pause between two requests of a connection. */
-      thinkTime: duration.prefault('500ms'),
-      requestPackets: z.number().int().min(1).max(1000).default(1),
-      responsePackets: z.number().int().min(1).max(1000).default(2),
-      /** Median time a server takes to answer (lognormal, sigma 0.5). */
-      serviceTime: duration.prefault('1ms'),
-      connectTimeout: duration.prefault('5s'),
-      requestTimeout: duration.prefault('5s'),
-      /** Client pods on the observed node. */
-      clients: z.number().int().min(1).max(10_000).default(50),
-      /** Share of connections to Services of type LoadBalancer that come from outside the cluster. */
-      outsideShare: share.default(1),
+      connectionsPerSecond: z
+        .number()
+        .positive()
+        .max(10_000_000)
+        .default(4000)
+        .describe('connections that the observed node opens or receives: a Poisson process'),
+      zipfExponent: z
+        .number()
+        .min(0)
+        .max(10)
+        .default(1)
+        .describe('popularity of service ports: rank^-exponent; 0 makes them equal'),
+      keepaliveShare: share
+        .default(0.1)
+        .describe('share of TCP connections that stay open for several requests'),
+      keepaliveRequests: z
+        .number()
+        .int()
+        .min(1)
+        .max(100_000)
+        .default(10)
+        .describe('requests of such a connection'),
+      thinkTime: duration.prefault('500ms').describe('mean pause between its requests (exponential)'),
+      requestPackets: z.number().int().min(1).max(1000).default(1).describe('packets of a request'),
+      responsePackets: z.number().int().min(1).max(1000).default(2).describe('packets of a response'),
+      serviceTime: duration
+        .prefault('1ms')
+        .describe('median time a server takes to answer (lognormal, sigma 0.5)'),
+      connectTimeout: duration.prefault('5s').describe('patience for the answer to a SYN or a datagram'),
+      requestTimeout: duration.prefault('5s').describe('patience for the answer to a request'),
+      clients: z.number().int().min(1).max(10_000).default(50).describe('client pods on the observed node'),
+      outsideShare: share
+        .default(1)
+        .describe('share of connections to LoadBalancer Services that come from outside the cluster'),
     })
     .prefault({}),
-  /** What happens to the pods of the whole cluster. */
   churn: z
     .strictObject({
-      rolloutsPerMinute: z.number().min(0).max(100_000).default(2),
-      scalingsPerMinute: z.number().min(0).max(100_000).default(2),
-      crashesPerMinute: z.number().min(0).max(100_000).default(2),
-      /** Median from creation to ready (lognormal, sigma 0.5). */
-      podStartTime: duration.prefault('2s'),
+      rolloutsPerMinute: z
+        .number()
+        .min(0)
+        .max(100_000)
+        .default(2)
+        .describe('rolling restarts in the whole cluster'),
+      scalingsPerMinute: z
+        .number()
+        .min(0)
+        .max(100_000)
+        .default(2)
+        .describe('workloads that grow or shrink by a quarter'),
+      crashesPerMinute: z
+        .number()
+        .min(0)
+        .max(100_000)
+        .default(2)
+        .describe('pods whose process dies and comes back'),
+      podStartTime: duration.prefault('2s').describe('median from creation to ready (lognormal, sigma 0.5)'),
     })
     .prefault({}),
-  /** From a pod to the node's watch; medians of lognormal delays (sigma 0.5). */
   controlPlane: z
     .strictObject({
-      /** From a change of readiness to the API server: kubelet. */
-      statusDelay: duration.prefault('100ms'),
-      /** Until the EndpointSlice controller has written. */
-      controllerDelay: duration.prefault('20ms'),
-      /** From the API server to the observed node. */
-      watchDelay: duration.prefault('20ms'),
-      /** --max-endpoints-per-slice. */
-      endpointsPerSlice: z.number().int().min(1).max(1000).default(100),
-      /** From the signal to stop to the end of accepting connections. */
-      shutdownDelay: duration.prefault('0s'),
-      /** From then to the exit of the process. */
-      terminationTime: duration.prefault('2s'),
+      statusDelay: duration
+        .prefault('100ms')
+        .describe('median from a change of readiness to the API server (lognormal, sigma 0.5)'),
+      controllerDelay: duration
+        .prefault('20ms')
+        .describe('median until the EndpointSlice controller has written'),
+      watchDelay: duration.prefault('20ms').describe('median from the API server to the observed node'),
+      endpointsPerSlice: z.number().int().min(1).max(1000).default(100).describe('--max-endpoints-per-slice'),
+      shutdownDelay: duration
+        .prefault('0s')
+        .describe('from the signal to stop until a pod accepts no more connections (preStop)'),
+      terminationTime: duration.prefault('2s').describe('from then until its process is gone'),
     })
     .prefault({}),
 };
@@ -158,24 +201,34 @@ export function scenarioDocument(scenario: Scenario): Record<string, unknown> {
   return z.encode(ScenarioSchema, scenario as never) as Record<string, unknown>;
 }
 
-/** All fields with their defaults, as `path=value` lines: what --set accepts. */
-export function scenarioFields(): string[] {
-  const lines: string[] = [];
-  const walk = (value: unknown, path: string): void => {
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
-      for (const [key, inner] of Object.entries(value)) walk(inner, path === '' ? key : `${path}.${key}`);
+export interface ScenarioField {
+  /** What --set takes: `workload.zipfExponent`. */
+  readonly path: string;
+  readonly default: string;
+  readonly about: string;
+}
+
+/** Every field that a scenario may set. */
+export function scenarioFields(): ScenarioField[] {
+  const fields: ScenarioField[] = [];
+  const walk = (schema: z.ZodType, value: unknown, path: string): void => {
+    const inner = schema instanceof z.ZodPrefault ? (schema.unwrap() as z.ZodType) : schema;
+    if (inner instanceof z.ZodObject) {
+      for (const [key, field] of Object.entries(inner.shape)) {
+        const inside = (value as Record<string, unknown>)[key];
+        walk(field as z.ZodType, inside, path === '' ? key : `${path}.${key}`);
+      }
     } else {
-      lines.push(`${path}=${Array.isArray(value) ? value.join(',') : String(value)}`);
+      fields.push({ path, default: String(value), about: schema.description ?? '' });
     }
   };
-  walk(scenarioDocument(resolveScenario({})), '');
-  return lines;
+  walk(ScenarioSchema, scenarioDocument(resolveScenario({})), '');
+  return fields;
 }
 
 function unknownField(path: string): string {
-  const known = scenarioFields().map((line) => line.slice(0, line.indexOf('=')));
-  const near = known
-    .map((name) => ({ name, distance: editDistance(name, path) }))
+  const near = scenarioFields()
+    .map((field) => ({ name: field.path, distance: editDistance(field.path, path) }))
     .sort((x, y) => x.distance - y.distance)[0]!;
   const hint = near.distance <= 4 ? `; did you mean ${near.name}?` : '; vipsim fields lists all';
   return `${path}: no such field${hint}`;
@@ -197,12 +250,15 @@ function editDistance(x: string, y: string): number {
 function fieldOf(spec: OptionSpec): z.ZodType {
   switch (spec.kind) {
     case 'choice':
-      return z.enum(spec.choices as [string, ...string[]]).default(spec.default);
+      return z
+        .enum(spec.choices as [string, ...string[]])
+        .default(spec.default)
+        .describe(`${spec.about} (${spec.choices.join(', ')})`);
     case 'boolean':
-      return z.boolean().default(spec.default);
+      return z.boolean().default(spec.default).describe(spec.about);
     case 'integer':
-      return z.number().int().min(spec.min).max(spec.max).default(spec.default);
+      return z.number().int().min(spec.min).max(spec.max).default(spec.default).describe(spec.about);
     case 'duration':
-      return duration.prefault(formatDuration(spec.default));
+      return duration.prefault(formatDuration(spec.default)).describe(spec.about);
   }
 }
