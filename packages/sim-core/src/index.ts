@@ -1,3 +1,5 @@
+// Columns.
+export * from './columns/longer.ts';
 // Time and order.
 export * from './engine/event-queue.ts';
 export * from './engine/simulation.ts';

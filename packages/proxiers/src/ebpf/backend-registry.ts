@@ -1,3 +1,4 @@
+import { longer } from '@vipsim/sim-core';
 import { HashMap } from './hash-map.ts';
 
 const UNBOUNDED = 1_048_576;
@@ -68,14 +69,9 @@ export class BackendRegistry {
 
   #grow(): void {
     const size = this.#references.length * 2;
-    this.#references = widened(new Int32Array(size), this.#references);
-    this.#written = widened(new Uint8Array(size), this.#written);
-    this.#addresses = widened(new Uint32Array(size), this.#addresses);
-    this.#ports = widened(new Uint32Array(size), this.#ports);
+    this.#references = longer(this.#references, size);
+    this.#written = longer(this.#written, size);
+    this.#addresses = longer(this.#addresses, size);
+    this.#ports = longer(this.#ports, size);
   }
-}
-
-function widened<T extends { set(from: T): void }>(to: T, from: T): T {
-  to.set(from);
-  return to;
 }

@@ -1,4 +1,4 @@
-import { jhash } from '@vipsim/sim-core';
+import { longer, jhash } from '@vipsim/sim-core';
 
 const NONE = -1;
 
@@ -151,14 +151,9 @@ export class Buckets {
 
   #grow(needed: number): void {
     const capacity = nextPowerOfTwo(needed);
-    this.#keys = widened(new Uint32Array(capacity * this.#keyWords), this.#keys);
-    this.#values = widened(new Uint32Array(capacity * this.#valueWords), this.#values);
-    this.#hashes = widened(new Int32Array(capacity), this.#hashes);
-    this.#next = widened(new Int32Array(capacity), this.#next);
+    this.#keys = longer(this.#keys, capacity * this.#keyWords);
+    this.#values = longer(this.#values, capacity * this.#valueWords);
+    this.#hashes = longer(this.#hashes, capacity);
+    this.#next = longer(this.#next, capacity);
   }
-}
-
-function widened<T extends { set(from: T): void }>(to: T, from: T): T {
-  to.set(from);
-  return to;
 }

@@ -1,3 +1,4 @@
+import { longer } from '@vipsim/sim-core';
 import { nextPowerOfTwo } from './buckets.ts';
 
 const FREE = 0;
@@ -288,15 +289,10 @@ export class LruLists {
 
   #grow(needed: number): void {
     const capacity = nextPowerOfTwo(needed);
-    this.#next = widened(new Int32Array(capacity), this.#next);
-    this.#prev = widened(new Int32Array(capacity), this.#prev);
-    this.#list = widened(new Uint8Array(capacity), this.#list);
-    this.#referenced = widened(new Uint8Array(capacity), this.#referenced);
-    this.#cpu = widened(new Uint16Array(capacity), this.#cpu);
+    this.#next = longer(this.#next, capacity);
+    this.#prev = longer(this.#prev, capacity);
+    this.#list = longer(this.#list, capacity);
+    this.#referenced = longer(this.#referenced, capacity);
+    this.#cpu = longer(this.#cpu, capacity);
   }
-}
-
-function widened<T extends { set(from: T): void }>(to: T, from: T): T {
-  to.set(from);
-  return to;
 }

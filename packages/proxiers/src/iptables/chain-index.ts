@@ -1,5 +1,5 @@
+import { longer } from '@vipsim/sim-core';
 import { FIXED_CHAINS, SEP, SVC } from './chains.ts';
-import { widened } from './rule-columns.ts';
 import type { RuleTable } from './rule-table.ts';
 
 /** Which chain of the nat table belongs to which service port and endpoint. */
@@ -45,7 +45,7 @@ export class ChainIndex {
       return;
     }
     if (subject >= this.#ofEndpoint.length) {
-      this.#ofEndpoint = widened(new Int32Array(subject * 2), this.#ofEndpoint);
+      this.#ofEndpoint = longer(this.#ofEndpoint, subject * 2);
     }
     this.#ofEndpoint[subject] = chain;
   }

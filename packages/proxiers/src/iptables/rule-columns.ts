@@ -1,3 +1,4 @@
+import { longer } from '@vipsim/sim-core';
 /**
  * Rules as columns, one row each. Masks and addresses are unsigned 32-bit integers in host order; a mask of 0
  * tests nothing. `value` is a statistic threshold, a mark or conntrack states; `argument` a chain, an endpoint
@@ -33,17 +34,17 @@ export class RuleColumns {
   }
 
   grow(capacity: number): void {
-    this.match = widened(new Uint16Array(capacity), this.match);
-    this.protocol = widened(new Uint8Array(capacity), this.protocol);
-    this.port = widened(new Uint16Array(capacity), this.port);
-    this.source = widened(new Uint32Array(capacity), this.source);
-    this.sourceMask = widened(new Uint32Array(capacity), this.sourceMask);
-    this.destination = widened(new Uint32Array(capacity), this.destination);
-    this.destinationMask = widened(new Uint32Array(capacity), this.destinationMask);
-    this.value = widened(new Uint32Array(capacity), this.value);
-    this.target = widened(new Uint8Array(capacity), this.target);
-    this.argument = widened(new Int32Array(capacity), this.argument);
-    this.about = widened(new Uint8Array(capacity), this.about);
+    this.match = longer(this.match, capacity);
+    this.protocol = longer(this.protocol, capacity);
+    this.port = longer(this.port, capacity);
+    this.source = longer(this.source, capacity);
+    this.sourceMask = longer(this.sourceMask, capacity);
+    this.destination = longer(this.destination, capacity);
+    this.destinationMask = longer(this.destinationMask, capacity);
+    this.value = longer(this.value, capacity);
+    this.target = longer(this.target, capacity);
+    this.argument = longer(this.argument, capacity);
+    this.about = longer(this.about, capacity);
     this.capacity = capacity;
   }
 
@@ -76,9 +77,4 @@ export class RuleColumns {
       this.value[to + i] = from.value[row]!;
     }
   }
-}
-
-export function widened<T extends { set(from: T): void }>(to: T, from: T): T {
-  to.set(from);
-  return to;
 }

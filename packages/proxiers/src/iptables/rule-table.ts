@@ -1,6 +1,7 @@
+import { longer } from '@vipsim/sim-core';
 import { BUILT_IN_CHAINS, FIXED_CHAINS, KUBE_SERVICES } from './chains.ts';
 import { SERVICE_SHAPE } from './rule.ts';
-import { RuleColumns, widened } from './rule-columns.ts';
+import { RuleColumns } from './rule-columns.ts';
 import type { RuleSizes } from './rule-sizes.ts';
 
 /** How much a table holds. */
@@ -246,11 +247,11 @@ export class RuleTable {
   }
 
   #growChains(capacity: number): void {
-    this.kind = widened(new Uint8Array(capacity), this.kind);
-    this.subject = widened(new Int32Array(capacity), this.subject);
-    this.first = widened(new Uint32Array(capacity), this.first);
-    this.count = widened(new Uint32Array(capacity), this.count);
-    this.#live = widened(new Uint8Array(capacity), this.#live);
+    this.kind = longer(this.kind, capacity);
+    this.subject = longer(this.subject, capacity);
+    this.first = longer(this.first, capacity);
+    this.count = longer(this.count, capacity);
+    this.#live = longer(this.#live, capacity);
   }
 }
 

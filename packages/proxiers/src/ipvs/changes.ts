@@ -1,4 +1,4 @@
-import { longer } from './column.ts';
+import { longer } from '@vipsim/sim-core';
 
 /** NEW_DEST. */
 export const ADD = 0;

@@ -1,5 +1,4 @@
-import { jhash3, swap16, swap32 } from '@vipsim/sim-core';
-import { longer } from './column.ts';
+import { longer, jhash3, swap16, swap32 } from '@vipsim/sim-core';
 
 const NONE = -1;
 

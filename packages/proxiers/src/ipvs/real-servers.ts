@@ -1,4 +1,4 @@
-import { longer } from './column.ts';
+import { longer } from '@vipsim/sim-core';
 import type { VirtualServers } from './virtual-servers.ts';
 
 const NONE = -1;

@@ -1,4 +1,4 @@
-import { longer } from './column.ts';
+import { longer } from '@vipsim/sim-core';
 
 const NONE = -1;
 const BUCKETS = 256;

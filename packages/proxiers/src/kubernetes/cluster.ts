@@ -1,4 +1,4 @@
-import { formatIpv4, SCTP, TCP, UDP, type Cidr } from '@vipsim/sim-core';
+import { longer, formatIpv4, SCTP, TCP, UDP, type Cidr } from '@vipsim/sim-core';
 
 /** A cluster as columns: what the API server knows, before any node has programmed anything. */
 export interface Cluster {
@@ -101,12 +101,12 @@ export class ServicePorts {
   }
 
   #grow(capacity: number): void {
-    this.service = widened(new Uint32Array(capacity), this.service);
-    this.clusterIp = widened(new Uint32Array(capacity), this.clusterIp);
-    this.port = widened(new Uint16Array(capacity), this.port);
-    this.nodePort = widened(new Uint16Array(capacity), this.nodePort);
-    this.protocol = widened(new Uint8Array(capacity), this.protocol);
-    this.firstEndpoint = widened(new Uint32Array(capacity + 1), this.firstEndpoint);
+    this.service = longer(this.service, capacity);
+    this.clusterIp = longer(this.clusterIp, capacity);
+    this.port = longer(this.port, capacity);
+    this.nodePort = longer(this.nodePort, capacity);
+    this.protocol = longer(this.protocol, capacity);
+    this.firstEndpoint = longer(this.firstEndpoint, capacity + 1);
   }
 }
 
@@ -139,9 +139,9 @@ export class Pods {
   add(address: number, node: number, workload: number): number {
     const at = this.count++;
     if (at === this.address.length) {
-      this.address = widened(new Uint32Array(at * 2), this.address);
-      this.node = widened(new Uint32Array(at * 2), this.node);
-      this.workload = widened(new Uint32Array(at * 2), this.workload);
+      this.address = longer(this.address, at * 2);
+      this.node = longer(this.node, at * 2);
+      this.workload = longer(this.workload, at * 2);
     }
     this.address[at] = address;
     this.node[at] = node;
@@ -179,11 +179,11 @@ export class Endpoints {
   add(servicePort: number, pod: number, address: number, port: number, conditions: number): number {
     const at = this.count++;
     if (at === this.servicePort.length) {
-      this.servicePort = widened(new Uint32Array(at * 2), this.servicePort);
-      this.pod = widened(new Uint32Array(at * 2), this.pod);
-      this.address = widened(new Uint32Array(at * 2), this.address);
-      this.port = widened(new Uint16Array(at * 2), this.port);
-      this.conditions = widened(new Uint8Array(at * 2), this.conditions);
+      this.servicePort = longer(this.servicePort, at * 2);
+      this.pod = longer(this.pod, at * 2);
+      this.address = longer(this.address, at * 2);
+      this.port = longer(this.port, at * 2);
+      this.conditions = longer(this.conditions, at * 2);
     }
     this.servicePort[at] = servicePort;
     this.pod[at] = pod;
@@ -208,9 +208,4 @@ export class Endpoints {
   text(endpoint: number): string {
     return `${formatIpv4(this.address[endpoint]!)}:${this.port[endpoint]!}`;
   }
-}
-
-function widened<T extends { set(from: T): void }>(to: T, from: T): T {
-  to.set(from);
-  return to;
 }

@@ -1,4 +1,4 @@
-import { TCP, type Origin } from '@vipsim/sim-core';
+import { longer, TCP, type Origin } from '@vipsim/sim-core';
 import type { Arrivals } from '../workload/arrivals.ts';
 
 /** The connections in progress, as columns; rows are reused. */
@@ -79,25 +79,20 @@ export class Flows {
       'connection',
       'requestsLeft',
     ] as const) {
-      this[name] = widened(new Uint32Array(capacity), this[name]);
+      this[name] = longer(this[name], capacity);
     }
     for (const name of ['clientPort', 'port', 'replySourcePort', 'replyDestinationPort'] as const) {
-      this[name] = widened(new Uint16Array(capacity), this[name]);
+      this[name] = longer(this[name], capacity);
     }
     for (const name of ['protocol', 'origin', 'attempts', 'established', 'sentToDead'] as const) {
-      this[name] = widened(new Uint8Array(capacity), this[name]);
+      this[name] = longer(this[name], capacity);
     }
-    this.pod = widened(new Int32Array(capacity), this.pod);
-    this.startNs = widened(new Float64Array(capacity), this.startNs);
-    this.acceptedNs = widened(new Float64Array(capacity), this.acceptedNs);
-    this.requestNs = widened(new Float64Array(capacity), this.requestNs);
-    this.#free = widened(new Int32Array(capacity), this.#free);
+    this.pod = longer(this.pod, capacity);
+    this.startNs = longer(this.startNs, capacity);
+    this.acceptedNs = longer(this.acceptedNs, capacity);
+    this.requestNs = longer(this.requestNs, capacity);
+    this.#free = longer(this.#free, capacity);
     for (let flow = capacity - 1; flow >= this.#capacity; flow--) this.#free[this.#freeCount++] = flow;
     this.#capacity = capacity;
   }
-}
-
-function widened<T extends { set(from: T): void }>(to: T, from: T): T {
-  to.set(from);
-  return to;
 }

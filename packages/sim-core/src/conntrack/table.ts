@@ -1,3 +1,4 @@
+import { longer } from '../columns/longer.ts';
 import { TCP } from '../net/address.ts';
 import { jhash1, jhash3 } from '../net/jhash.ts';
 import { ACK, FIN, RST, SYN, type Packet } from '../net/packet.ts';
@@ -391,16 +392,16 @@ export class ConntrackTable {
 
   #resize(capacity: number): void {
     const held = this.#protocol.length;
-    this.#source = widened(new Uint32Array(capacity * 2), this.#source);
-    this.#destination = widened(new Uint32Array(capacity * 2), this.#destination);
-    this.#ports = widened(new Uint32Array(capacity * 2), this.#ports);
-    this.#next = widened(new Int32Array(capacity * 2), this.#next);
-    this.#protocol = widened(new Uint8Array(capacity), this.#protocol);
-    this.#state = widened(new Uint8Array(capacity), this.#state);
-    this.#flags = widened(new Uint8Array(capacity), this.#flags);
-    this.#deadline = widened(new Float64Array(capacity), this.#deadline);
-    this.#born = widened(new Float64Array(capacity), this.#born);
-    this.#free = widened(new Int32Array(capacity), this.#free);
+    this.#source = longer(this.#source, capacity * 2);
+    this.#destination = longer(this.#destination, capacity * 2);
+    this.#ports = longer(this.#ports, capacity * 2);
+    this.#next = longer(this.#next, capacity * 2);
+    this.#protocol = longer(this.#protocol, capacity);
+    this.#state = longer(this.#state, capacity);
+    this.#flags = longer(this.#flags, capacity);
+    this.#deadline = longer(this.#deadline, capacity);
+    this.#born = longer(this.#born, capacity);
+    this.#free = longer(this.#free, capacity);
     // Lowest entry on top of the free stack, so that runs are easy to follow in a trace.
     for (let entry = capacity - 1; entry >= held; entry--) this.#free[this.#freeCount++] = entry;
     this.#capacity = capacity;
@@ -411,9 +412,4 @@ function eventOf(flags: number): number {
   if ((flags & RST) !== 0) return EVENT_RST;
   if ((flags & SYN) !== 0) return (flags & ACK) !== 0 ? EVENT_SYNACK : EVENT_SYN;
   return (flags & FIN) !== 0 ? EVENT_FIN : EVENT_ACK;
-}
-
-function widened<T extends { set(from: T): void }>(to: T, from: T): T {
-  to.set(from);
-  return to;
 }

@@ -1,4 +1,4 @@
-import { longer } from '../column.ts';
+import { longer } from '@vipsim/sim-core';
 import { NO_SERVER, type Lists, type Scheduler } from './scheduler.ts';
 
 const HEAD = -1;

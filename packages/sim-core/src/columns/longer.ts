@@ -3,7 +3,7 @@ export function longer<T extends Int32Array | Uint32Array | Uint16Array | Uint8A
   column: T,
   capacity: number,
 ): T {
-  const to = new (column.constructor as new (length: number) => T)(capacity);
-  to.set(column);
-  return to;
+  const copy = new (column.constructor as new (length: number) => T)(capacity);
+  copy.set(column);
+  return copy;
 }
