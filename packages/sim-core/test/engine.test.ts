@@ -1,6 +1,18 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { FiredEvent, HeapEventQueue, Simulation, URGENT, type EventQueue } from '../src/index.ts';
+import {
+  BucketEventQueue,
+  FiredEvent,
+  HeapEventQueue,
+  Simulation,
+  Streams,
+  URGENT,
+  exponential,
+  pareto,
+  type EventQueue,
+} from '../src/index.ts';
+
+type Operation = ReturnType<typeof operation> extends fc.Arbitrary<infer Step> ? Step : never;
 
 /** The plainest queue that could be right: a list searched for its first entry. */
 class NaiveQueue implements EventQueue {
@@ -16,6 +28,10 @@ class NaiveQueue implements EventQueue {
     return this.#sequence++;
   }
 
+  handleOf(slot: number): number {
+    return slot;
+  }
+
   cancel(handle: number): boolean {
     const before = this.#entries.length;
     this.#entries = this.#entries.filter((entry) => entry.sequence !== handle);
@@ -26,9 +42,9 @@ class NaiveQueue implements EventQueue {
     return this.#sorted()[0]?.at ?? Infinity;
   }
 
-  pop(into: FiredEvent): boolean {
+  pop(into: FiredEvent, beforeNs = Infinity): boolean {
     const first = this.#sorted()[0];
-    if (first === undefined) return false;
+    if (first === undefined || first.at >= beforeNs) return false;
     this.cancel(first.sequence);
     into.atNs = first.at;
     into.kind = first.kind;
@@ -42,40 +58,178 @@ class NaiveQueue implements EventQueue {
   }
 }
 
-const operation = fc.oneof(
-  fc.record({ op: fc.constant('push' as const), at: fc.nat(20), priority: fc.integer({ min: -1, max: 1 }) }),
-  fc.record({ op: fc.constant('pop' as const) }),
-  fc.record({ op: fc.constant('cancel' as const), which: fc.nat(30) }),
-);
-
-test('the heap queue fires, cancels and counts exactly as a sorted list does, also for stale handles', (t) => {
-  t.notThrows(() =>
-    fc.assert(
-      fc.property(fc.array(operation, { maxLength: 120 }), (operations) => {
-        const queues = [new HeapEventQueue(), new NaiveQueue()] as const;
-        const handles: [number, number][] = [];
-        const fired = [new FiredEvent(), new FiredEvent()] as const;
-        for (const step of operations) {
-          if (step.op === 'push') {
-            const tag = handles.length;
-            handles.push([
-              queues[0].push(step.at, step.priority, 1, tag, -tag),
-              queues[1].push(step.at, step.priority, 1, tag, -tag),
-            ]);
-          } else if (step.op === 'pop') {
-            if (queues[0].pop(fired[0]) !== queues[1].pop(fired[1])) return false;
-            if (fired[0].a !== fired[1].a || fired[0].atNs !== fired[1].atNs) return false;
-          } else if (handles.length > 0) {
-            const handle = handles[step.which % handles.length]!;
-            if (queues[0].cancel(handle[0]) !== queues[1].cancel(handle[1])) return false;
-          }
-          if (queues[0].size !== queues[1].size || queues[0].peekNs() !== queues[1].peekNs()) return false;
-        }
-        return true;
+const operation = (times: fc.Arbitrary<number>) =>
+  fc.oneof(
+    {
+      weight: 4,
+      arbitrary: fc.record({
+        op: fc.constant('push' as const),
+        at: times,
+        priority: fc.constantFrom(0, 0, 0, -1, 1),
       }),
-      { seed: 42, numRuns: 500 },
-    ),
+    },
+    {
+      weight: 1,
+      arbitrary: fc.record({
+        op: fc.constant('burst' as const),
+        at: times,
+        by: fc.nat(1000),
+        count: fc.nat(120),
+      }),
+    },
+    { weight: 3, arbitrary: fc.record({ op: fc.constant('pop' as const), count: fc.nat(60) }) },
+    {
+      weight: 1,
+      arbitrary: fc.record({
+        op: fc.constant('follow' as const),
+        after: fc.constantFrom(0, 0, 1, 1000),
+        count: fc.nat(20),
+      }),
+    },
+    {
+      weight: 1,
+      arbitrary: fc.record({ op: fc.constant('cancel' as const), which: fc.nat(10_000), count: fc.nat(80) }),
+    },
   );
+
+/** Run the same operations on two queues; false at the first difference. */
+function agree(subject: EventQueue, naive: EventQueue, operations: readonly Operation[]): boolean {
+  const handles: [number, number][] = [];
+  const fired = [new FiredEvent(), new FiredEvent()] as const;
+  let tag = 0;
+  const push = (at: number, priority: number): void => {
+    handles.push([
+      subject.handleOf(subject.push(at, priority, 1, tag, -tag)),
+      naive.handleOf(naive.push(at, priority, 1, tag, -tag)),
+    ]);
+    tag++;
+  };
+  const pop = (): boolean =>
+    subject.peekNs() === naive.peekNs() &&
+    subject.pop(fired[0]) === naive.pop(fired[1]) &&
+    fired[0].a === fired[1].a &&
+    fired[0].b === fired[1].b &&
+    fired[0].atNs === fired[1].atNs;
+  for (const step of operations) {
+    if (step.op === 'push') push(step.at, step.priority);
+    if (step.op === 'burst') for (let i = 0; i < step.count; i++) push(step.at + i * step.by, 0);
+    if (step.op === 'pop') for (let i = 0; i < step.count; i++) if (!pop()) return false;
+    for (let i = 0; step.op === 'follow' && i < step.count; i++) {
+      if (!pop()) return false;
+      push(fired[0].atNs + step.after, 0);
+    }
+    for (let i = 0; step.op === 'cancel' && i < step.count && handles.length > 0; i++) {
+      const [mine, theirs] = handles[(step.which + i * 7) % handles.length]!;
+      if (subject.cancel(mine) !== naive.cancel(theirs)) return false;
+    }
+    if (subject.size !== naive.size) return false;
+  }
+  while (naive.size > 0) if (!pop()) return false;
+  return subject.size === 0 && subject.peekNs() === Infinity && !subject.pop(fired[0]);
+}
+
+const TIMES = {
+  'few instants': fc.nat(20),
+  'one instant': fc.constant(5),
+  'a wide range': fc.nat(1_000_000),
+  'all of time': fc.maxSafeNat().map((at) => Math.floor(at / 2)),
+  'two humps': fc.oneof(
+    fc.nat(1000),
+    fc.nat(1000).map((at) => at + 1_000_000_000_000),
+  ),
+};
+
+for (const [name, make] of [
+  ['the reference heap', () => new HeapEventQueue()],
+  ['the bucket queue', () => new BucketEventQueue()],
+] as const) {
+  for (const [shape, times] of Object.entries(TIMES)) {
+    test(`${name} fires, cancels and counts as a sorted list does, stale handles included: ${shape}`, (t) => {
+      t.notThrows(() =>
+        fc.assert(
+          fc.property(fc.array(operation(times), { maxLength: 40 }), (operations) =>
+            agree(make(), new NaiveQueue(), operations),
+          ),
+          { seed: 42, numRuns: 150 },
+        ),
+      );
+    });
+  }
+}
+
+test('the bucket queue agrees with the reference over a long run of every kind of increment', (t) => {
+  const stream = new Streams('long').stream('increments');
+  const increments: Record<string, () => number> = {
+    exponential: () => Math.round(exponential(stream, 1e6)),
+    constant: () => 1_000_000,
+    bimodal: () => (stream.uniform() < 0.9 ? stream.below(1000) : 1e9 + stream.below(1000)),
+    pareto: () => Math.min(2 ** 40, Math.round(pareto(stream, 1000, 1.1))),
+    zero: () => 0,
+    quantised: () => stream.below(10) * 1_000_000,
+  };
+  for (const [name, increment] of Object.entries(increments)) {
+    const [mine, reference] = [new BucketEventQueue(), new HeapEventQueue()];
+    const [one, two] = [new FiredEvent(), new FiredEvent()];
+    let tag = 0;
+    const push = (at: number): void => {
+      mine.push(at, 0, 1, tag, 0);
+      reference.push(at, 0, 1, tag++, 0);
+    };
+    for (let i = 0; i < 20_000; i++) push(increment());
+    for (let i = 0; i < 60_000; i++) {
+      mine.pop(one);
+      reference.pop(two);
+      if (one.a !== two.a || one.atNs !== two.atNs)
+        return t.fail(`${name}: pop ${i} gives ${one.a} at ${one.atNs}, not ${two.a} at ${two.atNs}`);
+      push(one.atNs + increment());
+    }
+    while (reference.pop(two)) {
+      mine.pop(one);
+      if (one.a !== two.a) return t.fail(`${name}: ${one.a}, not ${two.a}`);
+    }
+    t.is(mine.size, 0);
+  }
+});
+
+test('the bucket queue holds at most 40 bytes per pending event, and gives memory back', (t) => {
+  const queue = new BucketEventQueue();
+  const empty = queue.bytes;
+  const event = new FiredEvent();
+  const stream = new Streams('memory').stream('times');
+  for (let i = 0; i < 1_000_000; i++) queue.push(Math.round(exponential(stream, 1e9)), 0, 1, i, 0);
+  for (let i = 0; i < 1_000_000; i++) {
+    queue.pop(event);
+    queue.push(event.atNs + Math.round(exponential(stream, 1e9)), 0, 1, i, 0);
+  }
+  t.true(queue.bytes <= 40e6 + 100_000, `${queue.bytes}`);
+  while (queue.size > 1000) queue.pop(event);
+  for (let i = 0; i < 600_000; i++) {
+    queue.pop(event);
+    queue.push(event.atNs + Math.round(exponential(stream, 1e9)), 0, 1, i, 0);
+  }
+  t.true(queue.bytes < 4e6, `with 1,000 left: ${queue.bytes}`);
+  while (queue.pop(event));
+  t.true(queue.bytes <= empty + 40_000);
+});
+
+test('cancelled events do not pile up, and a handle outlived by its slot cancels nothing', (t) => {
+  const queue = new BucketEventQueue();
+  const event = new FiredEvent();
+  const stale: number[] = [];
+  for (let i = 0; i < 200_000; i++) {
+    const handle = queue.handleOf(queue.push(1e9 + i, 0, 1, i, 0));
+    queue.push(i, 0, 2, i, 0);
+    t.true(queue.cancel(handle));
+    t.false(queue.cancel(handle));
+    if (i % 1000 === 0) stale.push(handle);
+    queue.pop(event);
+  }
+  t.is(queue.size, 0);
+  t.true(queue.bytes < 1e6, `${queue.bytes}`);
+  for (let i = 0; i < 1000; i++) queue.push(i, 0, 1, i, 0);
+  for (const handle of stale) t.false(queue.cancel(handle));
+  for (const nonsense of [-1, 0.5, NaN, Infinity, 2 ** 53]) t.false(queue.cancel(nonsense));
+  t.is(queue.size, 1000);
 });
 
 test('events fire by time, then priority, then the order of scheduling', (t) => {
@@ -128,6 +282,42 @@ test('limits and stop end a run as a reported outcome', (t) => {
   stopped.schedule(7, () => stopped.stop('enough'));
   stopped.schedule(8, () => t.fail());
   t.deepEqual(stopped.run(), { kind: 'stopped', nowNs: 7, events: 1, reason: 'enough' });
+});
+
+test('bad use is refused with the numbers that make it wrong', (t) => {
+  const simulation = new Simulation();
+  const kind = simulation.on(() => undefined, 'tick');
+  simulation.schedule(5, () => simulation.run());
+  t.throws(() => simulation.run(), {
+    message: 'run is called at 5 ns from an event of the run that is under way',
+  });
+  simulation.schedule(1, () => simulation.step());
+  t.throws(() => simulation.run(), { message: /step is called at 6 ns/ });
+  t.throws(() => simulation.run(), { message: 'nothing is pending: the run ended at 6 ns after 2 events' });
+  t.throws(() => simulation.at(2 ** 53, kind), {
+    message: /9007199254740992 ns: a time is a whole number of nanoseconds below 2\^53/,
+  });
+  t.throws(() => simulation.at(10, 99), { message: 'no event kind 99: there are 2' });
+  t.throws(() => simulation.at(10, kind, 0, 0, 128), {
+    message: /priority 128: wanted a whole number from -127 to 127/,
+  });
+});
+
+test('an observer sees every event before it is handled, and events are counted by kind', (t) => {
+  const simulation = new Simulation();
+  const ping = simulation.on((a) => simulation.at(simulation.nowNs + 1, pong, a + 1), 'ping');
+  const pong = simulation.on(() => undefined, 'pong');
+  const seen: string[] = [];
+  simulation.observer = (atNs, kind, a, b) => seen.push(`${atNs} ${simulation.kindName(kind)} ${a} ${b}`);
+  simulation.at(3, ping, 7, 9);
+  simulation.schedule(1, () => undefined);
+  simulation.run();
+  t.deepEqual(seen, ['1 callback 0 0', '3 ping 7 9', '4 pong 8 0']);
+  t.deepEqual(simulation.firedByKind(), [
+    { name: 'callback', fired: 1 },
+    { name: 'ping', fired: 1 },
+    { name: 'pong', fired: 1 },
+  ]);
 });
 
 test('a cancelled event does not fire, and cancelling twice says so', (t) => {

@@ -90,7 +90,7 @@ class Ticker implements SyncRunner {
     const tick = simulation.on(() => {
       simulation.at(simulation.nowNs + trigger.periodNs, tick);
       if (this.#queued && !this.#running) this.#run();
-    });
+    }, 'tick');
     simulation.at(simulation.nowNs + phaseNs, tick);
   }
 

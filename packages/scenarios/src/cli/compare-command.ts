@@ -1,12 +1,15 @@
 import { arch, platform } from 'node:os';
-import { Option, type Command } from 'commander';
+import { InvalidArgumentError, Option, type Command } from 'commander';
 import { MODES } from '@vipsim/proxiers';
 import { compare } from '../experiment/compare.ts';
 import { resultDocument } from '../experiment/document.ts';
+import { packetCapture } from '../experiment/packet-capture.ts';
+import { perfettoTrace } from '../experiment/perfetto-trace.ts';
 import { clusterRemarks } from '../experiment/remarks.ts';
+import { TRACE_CONNECTIONS, traceRun } from '../experiment/run-trace.ts';
 import { renderCsv, renderHtml, renderJson, renderMarkdown, renderTable } from '../report/index.ts';
 import type { ResultDocument } from '../report/result.ts';
-import { assertWritable, printLines, writeWhole } from './files.ts';
+import { assertWritable, printLines, writeChunks, writeWhole } from './files.ts';
 import { parseSize, readInputs } from './inputs.ts';
 import { progressPrinter } from './progress.ts';
 import { addScenarioFlags, profileOf, scenarioOf, type ScenarioFlags } from './settings.ts';
@@ -19,6 +22,16 @@ interface CompareFlags extends ScenarioFlags {
   readonly csv?: string;
   readonly quiet: boolean;
 }
+
+/** What only `run` takes. */
+interface RunFlags {
+  readonly mode: string;
+  readonly perfetto?: string;
+  readonly pcap?: string;
+  readonly traceConnections: number;
+}
+
+const RECORDINGS = { perfetto: perfettoTrace, pcap: packetCapture } as const;
 
 const RENDERERS = { json: renderJson, html: renderHtml, md: renderMarkdown, csv: renderCsv } as const;
 
@@ -54,9 +67,25 @@ export function addRunCommand(program: Command): void {
       .addOption(modeOption())
       .option('--duration <time>', 'virtual time during which connections arrive (default: "60s")'),
   )
-    .addHelpText('after', `\nExample:\n  vipsim run examples/shop.yaml --mode ipvs --json result.json`)
-    .action((words: string[], flags: CompareFlags & { mode: string }) =>
-      runCompare(words, { ...flags, modes: flags.mode }),
+    .option('--perfetto <file>', 'a trace for ui.perfetto.dev: cores, packets, syncs, connections')
+    .option('--pcap <file>', 'a pcapng capture on both sides of the node, headers only')
+    .option(
+      '--trace-connections <n>',
+      'of how many connections, from the first, these two hold packets',
+      traceConnections,
+      TRACE_CONNECTIONS,
+    )
+    .addHelpText(
+      'after',
+      `
+--perfetto and --pcap run the mode a second time through the same day, so they change no result.
+
+Examples:
+  vipsim run examples/shop.yaml --mode ipvs --json result.json
+  vipsim run examples/shop.yaml --mode iptables --duration 5s --perfetto trace.json --pcap packets.pcapng`,
+    )
+    .action((words: string[], flags: CompareFlags & RunFlags) =>
+      runCompare(words, { ...flags, modes: flags.mode }, flags),
     );
 }
 
@@ -76,7 +105,7 @@ function withOutputs(command: Command): Command {
     .option('--quiet', 'no progress and no table', false);
 }
 
-function runCompare(words: readonly string[], flags: CompareFlags): void {
+function runCompare(words: readonly string[], flags: CompareFlags, tracing?: RunFlags): void {
   const started = performance.now();
   const scenario = scenarioOf(flags);
   const profile = profileOf(flags);
@@ -84,7 +113,12 @@ function runCompare(words: readonly string[], flags: CompareFlags): void {
     const path = flags[name as keyof typeof RENDERERS];
     return path === undefined ? [] : [{ path, render }];
   });
-  for (const { path } of outputs) assertWritable(path);
+  const recordings = Object.entries(RECORDINGS).flatMap(([name, record]) => {
+    const path = tracing?.[name as keyof typeof RECORDINGS];
+    return path === undefined ? [] : [{ path, record }];
+  });
+  const paths = [...outputs, ...recordings].map(({ path }) => path);
+  for (const path of paths) assertWritable(path);
   const input = readInputs(words);
   const sizes = flags.sizes
     ?.split(',')
@@ -112,11 +146,21 @@ function runCompare(words: readonly string[], flags: CompareFlags): void {
     environment: environment(started),
   });
   for (const { path, render } of outputs) writeWhole(path, render(document));
-  const toStandardOutput = outputs.some(({ path }) => path === '-');
+  if (tracing !== undefined && recordings.length > 0) {
+    const mode = MODES.find(({ name }) => name === tracing.mode)!;
+    const trace = traceRun(mode, input.cluster(), scenario, profile, tracing.traceConnections);
+    for (const { path, record } of recordings) writeChunks(path, record(trace));
+  }
+  const toStandardOutput = paths.includes('-');
   if (flags.quiet || toStandardOutput) return;
   const width = process.stdout.columns ?? 110;
   const colour = process.stdout.isTTY === true && process.env['NO_COLOR'] === undefined;
-  printLines([renderTable(document, { colour, width }), ...outputs.map(({ path }) => `wrote ${path}`)]);
+  printLines([renderTable(document, { colour, width }), ...paths.map((path) => `wrote ${path}`)]);
+}
+
+function traceConnections(text: string): number {
+  if (!/^\d{1,7}$/.test(text)) throw new InvalidArgumentError('wanted a number of connections up to 9999999');
+  return Number(text);
 }
 
 function environment(started: number): ResultDocument['environment'] {

@@ -66,7 +66,7 @@ export function assertWritable(path: string): void {
 /** Write beside the target, then rename: a reader never meets half a file. `-` is standard output. */
 export function writeWhole(path: string, text: string): void {
   if (path === '-') {
-    writeAll(1, text);
+    writeAll(1, Buffer.from(text));
     return;
   }
   const temporary = aside(path);
@@ -79,6 +79,29 @@ export function writeWhole(path: string, text: string): void {
   }
 }
 
+/** `writeWhole` for content that comes in chunks and may be larger than memory. */
+export function writeChunks(path: string, chunks: Iterable<string | Uint8Array>): void {
+  if (path === '-') {
+    for (const chunk of chunks) if (!writeAll(1, Buffer.from(chunk as string))) return;
+    return;
+  }
+  const temporary = aside(path);
+  try {
+    const descriptor = openSync(temporary, 'w');
+    try {
+      for (const chunk of chunks) writeAll(descriptor, Buffer.from(chunk as string));
+    } finally {
+      closeSync(descriptor);
+    }
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    // Only the file system's errors are about writing; others come from whoever makes the chunks.
+    if ((error as NodeJS.ErrnoException).code === undefined) throw error;
+    throw new UsageError(`${path}: cannot write: ${reason(error)}`);
+  }
+}
+
 /** Write lines to standard output in blocks; false when the reader has gone away. */
 export function printLines(lines: Iterable<string>): boolean {
   let block = '';
@@ -86,14 +109,13 @@ export function printLines(lines: Iterable<string>): boolean {
     block += line;
     block += '\n';
     if (block.length < 65_536) continue;
-    if (!writeAll(1, block)) return false;
+    if (!writeAll(1, Buffer.from(block))) return false;
     block = '';
   }
-  return writeAll(1, block);
+  return writeAll(1, Buffer.from(block));
 }
 
-function writeAll(descriptor: number, text: string): boolean {
-  const bytes = Buffer.from(text);
+function writeAll(descriptor: number, bytes: Uint8Array): boolean {
   for (let at = 0; at < bytes.length;) {
     try {
       at += writeSync(descriptor, bytes, at);

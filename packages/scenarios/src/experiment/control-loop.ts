@@ -11,6 +11,7 @@ import {
 import type { ClusterDay } from '../cluster/cluster-day.ts';
 import { REMOVED, type SliceDelivery } from '../cluster/control-plane.ts';
 import type { Observations } from './observations.ts';
+import type { RunTrace } from './run-trace.ts';
 
 /**
  * The node's control half in virtual time: the watch delivers slices, the runner decides when to sync, the stages
@@ -25,6 +26,7 @@ export class ControlLoop {
   readonly #prices: PriceList;
   readonly #workingSets: Float64Array;
   readonly #observations: Observations;
+  readonly #trace: RunTrace | undefined;
   readonly #runner: SyncRunner;
   /** Service ports that differ from what was last programmed. */
   readonly #changed = new Set<number>();
@@ -42,6 +44,7 @@ export class ControlLoop {
     readonly observations: Observations;
     readonly streams: Streams;
     readonly endNs: number;
+    readonly trace: RunTrace | undefined;
   }) {
     const { simulation, day, proxier } = setup;
     this.#simulation = simulation;
@@ -51,6 +54,7 @@ export class ControlLoop {
     this.#prices = setup.prices;
     this.#workingSets = new Float64Array(setup.operations);
     this.#observations = setup.observations;
+    this.#trace = setup.trace;
     this.#endNs = setup.endNs;
     this.#programAll();
     const { trigger } = proxier;
@@ -58,7 +62,7 @@ export class ControlLoop {
       trigger.kind === 'ticker' ? setup.streams.stream('ticker.phase').below(trigger.periodNs) : 0;
     this.#runner = startSyncRunner(simulation, trigger, phase, (finished) => this.#sync(finished));
     if (this.#needsFull) simulation.schedule(trigger.retryNs, () => this.#runner.request());
-    const deliver = simulation.on((index) => this.#receive(day.deliveries[index]!));
+    const deliver = simulation.on((index) => this.#receive(day.deliveries[index]!), 'slice delivery');
     day.deliveries.forEach((delivery, index) => simulation.at(delivery.atNs, deliver, index));
   }
 
@@ -90,6 +94,7 @@ export class ControlLoop {
       this.#changed.add(this.#day.cluster.endpoints.servicePort[endpoint]!);
     });
     this.#changeTimes.push(delivery.changedNs);
+    this.#trace?.delivered(delivery.endpoints.length, this.#simulation.nowNs);
     this.#observations.second(this.#simulation.nowNs).endpointChanges += delivery.endpoints.length;
     this.#runner.request();
   }
@@ -101,11 +106,13 @@ export class ControlLoop {
     this.#changeTimes = [];
     const plan = this.#proxier.sync(changed, this.#needsFull);
     this.#observations.second(this.#simulation.nowNs).syncs++;
+    this.#trace?.syncStarts(plan, changed.length, this.#simulation.nowNs);
     this.#perform(plan, 0, this.#simulation.nowNs, () => {
       if (plan.failure === undefined) {
         this.#needsFull = false;
         for (const changedNs of changeTimes) {
           this.#observations.programmingNs.record(this.#simulation.nowNs - changedNs);
+          this.#trace?.inForce(changedNs, this.#simulation.nowNs);
         }
       } else {
         for (const port of changed) this.#changed.add(port);
@@ -130,6 +137,7 @@ export class ControlLoop {
     // Work beyond the end of the run is not part of it.
     this.#observations.controlNs += Math.min(costNs, this.#endNs - this.#simulation.nowNs);
     this.#addCounts(stage.counts);
+    this.#trace?.stageStarts(stage.counts, costNs, this.#simulation.nowNs);
     this.#simulation.schedule(costNs, () => {
       stage.commit();
       this.refreshPrices();

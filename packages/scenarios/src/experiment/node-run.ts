@@ -6,6 +6,7 @@ import { modeOptions, type Scenario } from '../scenario/scenario.ts';
 import { ControlLoop } from './control-loop.ts';
 import { modeResult } from './mode-result.ts';
 import { Observations } from './observations.ts';
+import type { RunTrace } from './run-trace.ts';
 import { Traffic } from './traffic.ts';
 
 /** The price of a packet's way through the rest of the stack, in every mode. */
@@ -14,13 +15,17 @@ export const STACK_OPERATION = 'stack.packet';
 /** The node whose tables and packets are simulated: the first; all nodes hold the same tables. */
 export const OBSERVED_NODE = 0;
 
-/** One mode through one day on the observed node. `onSecond` hears of every virtual second that has passed. */
+/**
+ * One mode through one day on the observed node. `onSecond` hears of every virtual second that has passed, `trace`
+ * of every packet and sync; the result does not depend on either.
+ */
 export function runMode(
   mode: Mode,
   day: ClusterDay,
   scenario: Scenario,
   profile: CostProfile,
   onSecond: (secondsDone: number) => void = () => undefined,
+  trace?: RunTrace,
 ): ModeResult {
   const streams = new Streams(scenario.seed);
   const simulation = new Simulation();
@@ -51,6 +56,7 @@ export function runMode(
     observations,
     streams,
     endNs: scenario.duration,
+    trace,
   });
   const initialFailure = observations.lastFailure;
   const traffic = new Traffic({
@@ -64,6 +70,7 @@ export function runMode(
     stackNs: new PriceList(profile, [STACK_OPERATION]).of(0),
     observations,
     streams,
+    trace,
   });
   for (let second = 1; simulation.nowNs < scenario.duration; second++) {
     simulation.run({ untilNs: Math.min(second * NS_PER_S, scenario.duration) });

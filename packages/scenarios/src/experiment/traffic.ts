@@ -21,6 +21,7 @@ import { Arrivals } from '../workload/arrivals.ts';
 import { RequestDraws } from '../workload/request-draws.ts';
 import { Flows } from './flows.ts';
 import { BROKEN, OK, REFUSED, TIMED_OUT, type Ending, type Observations } from './observations.ts';
+import type { RunTrace } from './run-trace.ts';
 
 /** What an endpoint sends back. */
 const SYNACK = 0;
@@ -59,6 +60,7 @@ export class Traffic {
   readonly #prices: PriceList;
   readonly #stackNs: number;
   readonly #observations: Observations;
+  readonly #trace: RunTrace | undefined;
   readonly #arrivals: Arrivals;
   readonly #draws: RequestDraws;
   readonly #flows = new Flows();
@@ -85,6 +87,7 @@ export class Traffic {
     readonly stackNs: number;
     readonly observations: Observations;
     readonly streams: Streams;
+    readonly trace: RunTrace | undefined;
   }) {
     const { simulation, scenario, streams } = setup;
     this.#simulation = simulation;
@@ -94,6 +97,7 @@ export class Traffic {
     this.#prices = setup.prices;
     this.#stackNs = setup.stackNs;
     this.#observations = setup.observations;
+    this.#trace = setup.trace;
     this.#node = setup.node;
     this.#verdict = new Verdict(setup.operations);
     this.host = new Host(streams.stream('host.key').uint32(), scenario.node);
@@ -101,11 +105,11 @@ export class Traffic {
     this.#remote = new Link(scenario.network.delay);
     this.#arrivals = new Arrivals(setup.day, setup.node, scenario, streams);
     this.#draws = new RequestDraws(scenario, streams);
-    this.#arrive = simulation.on(() => this.#onArrive());
-    this.#open = simulation.on((flow) => this.#onOpen(flow));
-    this.#answer = simulation.on((flow, what) => this.#onAnswer(flow, what));
-    this.#client = simulation.on((flow, step) => this.#onClient(flow, step));
-    this.#end = simulation.on((flow, ending) => this.#finish(flow, ending as Ending));
+    this.#arrive = simulation.on(() => this.#onArrive(), 'arrival');
+    this.#open = simulation.on((flow) => this.#onOpen(flow), 'connection opens');
+    this.#answer = simulation.on((flow, what) => this.#onAnswer(flow, what), 'answer');
+    this.#client = simulation.on((flow, step) => this.#onClient(flow, step), 'client acts');
+    this.#end = simulation.on((flow, ending) => this.#finish(flow, ending as Ending), 'connection ends');
     this.#planArrival();
   }
 
@@ -123,6 +127,11 @@ export class Traffic {
     const flow = this.#flows.open(this.#arrivals);
     if (this.#flows.origin[flow] === FROM_OUTSIDE)
       this.#flows.startNs[flow]! -= this.#scenario.network.outsideDelay;
+    this.#trace?.opened(
+      this.#flows.connection[flow]!,
+      this.#flows.servicePort[flow]!,
+      this.#simulation.nowNs,
+    );
     this.#observations.attempted++;
     this.#observations.second(this.#simulation.nowNs).attempted++;
     this.#planArrival();
@@ -294,7 +303,10 @@ export class Traffic {
       packet.origin = flows.originOf(flow);
     }
     const core = this.host.coreOf(packet);
-    if (!this.host.admits(core, nowNs)) return LOST;
+    if (!this.host.admits(core, nowNs)) {
+      this.#trace?.refused(flows.connection[flow]!, packet, reply, core, nowNs);
+      return LOST;
+    }
     verdict.begin(packet);
     this.#dataplane.classify(packet, nowNs, verdict);
     const ns = this.#prices.total(verdict.counts);
@@ -305,6 +317,10 @@ export class Traffic {
     const totals = verdict.first ? observations.firstCounts : observations.establishedCounts;
     for (let i = 0; i < totals.length; i++) totals[i]! += verdict.counts[i]!;
     const doneNs = this.host.process(core, nowNs, this.#stackNs + ns);
+    if (this.#trace !== undefined) {
+      const work = { core, atNs: nowNs, doneNs, costNs: this.#stackNs + ns, dataplaneNs: ns };
+      this.#trace.processed(flows.connection[flow]!, packet, reply, work, verdict);
+    }
     if (verdict.fate === FORWARD) return doneNs;
     return verdict.fate === REJECT ? REFUSED_BY_DATAPLANE : LOST;
   }
@@ -349,6 +365,7 @@ export class Traffic {
   #finish(flow: number, ending: Ending): void {
     this.#observations.sentToDeadEndpoint += this.#flows.sentToDead[flow]!;
     this.#observations.end(ending, this.#simulation.nowNs);
+    this.#trace?.closed(this.#flows.connection[flow]!, ending, this.#simulation.nowNs);
     this.#flows.close(flow);
   }
 

@@ -23,13 +23,15 @@ export class FiredEvent {
 export interface EventQueue {
   /** Events that will still fire. */
   readonly size: number;
-  push(atNs: number, priority: number, kind: number, a: number, b: number): EventHandle;
+  /** Schedule; returns the event's slot, which `handleOf` turns into a handle as long as the event is pending. */
+  push(atNs: number, priority: number, kind: number, a: number, b: number): number;
+  handleOf(slot: number): EventHandle;
   /** True if the event was pending and will now not fire; false for a handle already fired or cancelled. */
   cancel(handle: EventHandle): boolean;
   /** When the first event fires; Infinity when there is none. */
   peekNs(): number;
-  /** Remove the first event into `into`; false when there is none. */
-  pop(into: FiredEvent): boolean;
+  /** Remove the first event into `into`, if it fires before `beforeNs` (default: at any time); else false. */
+  pop(into: FiredEvent, beforeNs?: number): boolean;
 }
 
 interface Entry {
@@ -63,7 +65,7 @@ export class HeapEventQueue implements EventQueue {
     return this.#size;
   }
 
-  push(atNs: number, priority: number, kind: number, a: number, b: number): EventHandle {
+  push(atNs: number, priority: number, kind: number, a: number, b: number): number {
     const entry = this.#free.pop() ?? this.#newEntry();
     entry.atNs = atNs;
     entry.priority = priority;
@@ -74,7 +76,11 @@ export class HeapEventQueue implements EventQueue {
     entry.pending = true;
     this.#heap.add(entry);
     this.#size++;
-    return entry.generation * SLOTS + entry.slot;
+    return entry.slot;
+  }
+
+  handleOf(slot: number): EventHandle {
+    return this.#slots[slot]!.generation * SLOTS + slot;
   }
 
   cancel(handle: EventHandle): boolean {
@@ -91,10 +97,9 @@ export class HeapEventQueue implements EventQueue {
     return this.#heap.peek()?.atNs ?? Infinity;
   }
 
-  pop(into: FiredEvent): boolean {
-    this.#dropCancelled();
-    const entry = this.#heap.poll();
-    if (entry === undefined) return false;
+  pop(into: FiredEvent, beforeNs = Infinity): boolean {
+    if (!(this.peekNs() < beforeNs)) return false;
+    const entry = this.#heap.poll()!;
     into.atNs = entry.atNs;
     into.kind = entry.kind;
     into.a = entry.a;

@@ -1,4 +1,7 @@
-import { FiredEvent, HeapEventQueue, type EventHandle, type EventQueue } from './event-queue.ts';
+import { longer } from '../columns/longer.ts';
+import { BucketEventQueue } from './bucket-event-queue.ts';
+import { KINDS_MAX } from './event-store.ts';
+import { FiredEvent, type EventHandle, type EventQueue } from './event-queue.ts';
 
 /** Virtual time is an integer number of nanoseconds; 2^53 of them are 104 days. */
 export const NS_PER_US = 1_000;
@@ -29,7 +32,10 @@ export type EventHandler = (a: number, b: number) => void;
 export const URGENT = -1;
 export const NORMAL = 0;
 
-const CLOSURE = 0;
+/** Sees an event before it is handled. */
+export type Observer = (atNs: number, kind: number, a: number, b: number) => void;
+
+const CALLBACK = 0;
 
 /**
  * A virtual clock and the events that move it. Events fire in the order of time, then priority (lower first),
@@ -40,75 +46,99 @@ export class Simulation {
   fired = 0;
   /** The most events that were ever pending. */
   peakPending = 0;
+  /** Set to follow a run event by event; undefined costs nothing. */
+  observer: Observer | undefined = undefined;
 
-  readonly #queue: EventQueue;
-  readonly #limits: Limits;
-  readonly #event = new FiredEvent();
-  readonly #handlers: EventHandler[] = [];
-  readonly #closures: ((() => void) | undefined)[] = [];
-  readonly #freeClosures: number[] = [];
-  #nowNs = 0;
-  #stopReason: string | undefined;
+  private readonly queue: EventQueue;
+  private readonly limits: Limits;
+  private readonly event = new FiredEvent();
+  private readonly handlers: EventHandler[] = [];
+  private readonly names: string[] = [];
+  private counts: Float64Array = new Float64Array(16);
+  private readonly callbacks: ((() => void) | undefined)[] = [];
+  private readonly freeCallbacks: number[] = [];
+  private readonly clock = new Float64Array(1);
+  private running = false;
+  private stopReason: string | undefined = undefined;
 
   constructor(options: { readonly queue?: EventQueue; readonly limits?: Partial<Limits> } = {}) {
-    this.#queue = options.queue ?? new HeapEventQueue();
-    this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.queue = options.queue ?? new BucketEventQueue();
+    this.limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.on((slot) => {
-      const callback = this.#closures[slot]!;
-      this.#closures[slot] = undefined;
-      this.#freeClosures.push(slot);
+      const callback = this.callbacks[slot]!;
+      this.callbacks[slot] = undefined;
+      this.freeCallbacks.push(slot);
       callback();
-    });
+    }, 'callback');
   }
 
   get nowNs(): number {
-    return this.#nowNs;
+    return this.clock[0]!;
   }
 
   /** Events that will still fire. */
   get pending(): number {
-    return this.#queue.size;
+    return this.queue.size;
   }
 
   /** Declare a kind of event: returns its number for `at`. Events of a kind cost no allocation. */
-  on(handler: EventHandler): number {
-    return this.#handlers.push(handler) - 1;
+  on(handler: EventHandler, name = `kind ${this.handlers.length}`): number {
+    if (this.handlers.length === KINDS_MAX) throw new RangeError(`more than ${KINDS_MAX} event kinds`);
+    const kind = this.handlers.push(handler) - 1;
+    this.names.push(name);
+    if (kind === this.counts.length) this.counts = longer(this.counts, kind * 2);
+    return kind;
+  }
+
+  kindName(kind: number): string {
+    return this.names[kind] ?? `kind ${kind}`;
+  }
+
+  /** How many events of each kind have fired, in the order of declaration. */
+  firedByKind(): readonly { readonly name: string; readonly fired: number }[] {
+    return this.names.map((name, kind) => ({ name, fired: this.counts[kind]! }));
   }
 
   /**
-   * Schedule an event of a kind at an absolute time, which may be now.
-   * @throws RangeError for a time in the past, beyond 2^53, or not whole.
+   * Schedule an event of a kind at an absolute time, which may be now; `a` and `b` are 32-bit integers.
+   * @throws RangeError for a time in the past, beyond 2^53, or not whole, and for a kind that was not declared.
    */
   at(timeNs: number, kind: number, a = 0, b = 0, priority = NORMAL): EventHandle {
-    if (!(timeNs >= this.#nowNs) || !Number.isSafeInteger(timeNs)) this.#refuse(timeNs);
-    const handle = this.#queue.push(timeNs, priority, kind, a, b);
-    if (this.#queue.size > this.peakPending) this.peakPending = this.#queue.size;
-    return handle;
+    if (!(timeNs >= this.clock[0]!) || !Number.isSafeInteger(timeNs)) this.refuse(timeNs);
+    if (!(kind < this.handlers.length))
+      throw new RangeError(`no event kind ${kind}: there are ${this.handlers.length}`);
+    const slot = this.queue.push(timeNs, priority, kind, a, b);
+    if (this.queue.size > this.peakPending) this.peakPending = this.queue.size;
+    return this.queue.handleOf(slot);
   }
 
   /** Schedule a callback after a delay; for scripts, where a closure per event does not hurt. */
   schedule(delayNs: number, callback: () => void, priority = NORMAL): EventHandle {
-    const slot = this.#freeClosures.pop() ?? this.#closures.length;
-    this.#closures[slot] = callback;
-    return this.at(this.#nowNs + delayNs, CLOSURE, slot, 0, priority);
+    const slot = this.freeCallbacks.pop() ?? this.callbacks.length;
+    this.callbacks[slot] = callback;
+    return this.at(this.clock[0]! + delayNs, CALLBACK, slot, 0, priority);
   }
 
-  /** True if the event was pending and will now not fire. */
+  /** True if the event was pending and will now not fire; false if it has fired or was cancelled before. */
   cancel(handle: EventHandle): boolean {
-    return this.#queue.cancel(handle);
+    return this.queue.cancel(handle);
   }
 
   /** When the next event fires; Infinity when there is none. */
   peekNs(): number {
-    return this.#queue.peekNs();
+    return this.queue.peekNs();
   }
 
   /** Fire the next event; false when there is none. */
   step(): boolean {
-    if (!this.#queue.pop(this.#event)) return false;
-    this.#nowNs = this.#event.atNs;
-    this.fired++;
-    this.#handlers[this.#event.kind]!(this.#event.a, this.#event.b);
+    if (this.running) this.refuseNested('step');
+    if (!this.queue.pop(this.event, Infinity)) return false;
+    this.running = true;
+    try {
+      this.fire();
+    } finally {
+      this.running = false;
+    }
     return true;
   }
 
@@ -116,44 +146,71 @@ export class Simulation {
    * Fire events until none is left, `stop` is called, or a limit is hit. With `untilNs`, events strictly before
    * it fire and the clock then stands at it; events at that very instant are left for the next run, so that runs
    * over [0, a) and [a, b) together equal one over [0, b).
+   * @throws Error when called from an event, for a time that has passed, or again when nothing is left to run.
    */
   run(options: { readonly untilNs?: number } = {}): RunOutcome {
     const untilNs = options.untilNs ?? Infinity;
-    if (untilNs < this.#nowNs)
-      throw new RangeError(`cannot run until ${untilNs} ns: it is ${this.#nowNs} ns already`);
-    const first = this.fired;
-    this.#stopReason = undefined;
-    for (;;) {
-      const nextNs = this.#queue.peekNs();
-      const nowNs = this.#nowNs;
-      const events = this.fired - first;
-      if (nextNs >= untilNs) {
-        if (untilNs === Infinity) return { kind: 'drained', nowNs, events };
-        this.#nowNs = untilNs;
-        return { kind: 'until', nowNs: untilNs, events };
-      }
-      if (nextNs > this.#limits.timeNs)
-        return { kind: 'time-limit', nowNs, events, limit: this.#limits.timeNs };
-      if (events >= this.#limits.events)
-        return { kind: 'event-limit', nowNs, events, limit: this.#limits.events };
-      this.step();
-      if (this.#stopReason !== undefined) {
-        return { kind: 'stopped', nowNs: this.#nowNs, events: events + 1, reason: this.#stopReason };
-      }
+    if (this.running) this.refuseNested('run');
+    if (untilNs < this.nowNs)
+      throw new RangeError(`cannot run until ${untilNs} ns: it is ${this.nowNs} ns already`);
+    if (untilNs === Infinity && this.fired > 0 && this.queue.size === 0) {
+      throw new Error(`nothing is pending: the run ended at ${this.nowNs} ns after ${this.fired} events`);
+    }
+    this.running = true;
+    this.stopReason = undefined;
+    try {
+      return this.runUntil(untilNs);
+    } finally {
+      this.running = false;
     }
   }
 
   /** End the present `run` after the event that calls this. */
   stop(reason: string): void {
-    this.#stopReason = reason;
+    this.stopReason = reason;
   }
 
-  #refuse(timeNs: number): never {
-    if (timeNs < this.#nowNs) {
-      throw new RangeError(`cannot schedule at ${timeNs} ns: it is ${this.#nowNs} ns already`);
+  private runUntil(untilNs: number): RunOutcome {
+    const { queue, event, limits } = this;
+    const first = this.fired;
+    const lastEvent = first + limits.events;
+    const beforeNs = Math.min(untilNs, limits.timeNs + 1);
+    while (this.fired < lastEvent && queue.pop(event, beforeNs)) {
+      this.fire();
+      if (this.stopReason === undefined) continue;
+      return { kind: 'stopped', nowNs: this.nowNs, events: this.fired - first, reason: this.stopReason };
+    }
+    const events = this.fired - first;
+    const nextNs = queue.peekNs();
+    if (nextNs >= untilNs) {
+      if (untilNs === Infinity) return { kind: 'drained', nowNs: this.nowNs, events };
+      this.clock[0] = untilNs;
+      return { kind: 'until', nowNs: untilNs, events };
+    }
+    if (nextNs > limits.timeNs)
+      return { kind: 'time-limit', nowNs: this.nowNs, events, limit: limits.timeNs };
+    return { kind: 'event-limit', nowNs: this.nowNs, events, limit: limits.events };
+  }
+
+  private fire(): void {
+    const { atNs, kind, a, b } = this.event;
+    this.clock[0] = atNs;
+    this.fired++;
+    this.counts[kind]! += 1;
+    if (this.observer !== undefined) this.observer(atNs, kind, a, b);
+    this.handlers[kind]!(a, b);
+  }
+
+  private refuse(timeNs: number): never {
+    if (timeNs < this.nowNs) {
+      throw new RangeError(`cannot schedule at ${timeNs} ns: it is ${this.nowNs} ns already`);
     }
     throw new RangeError(
       `cannot schedule at ${timeNs} ns: a time is a whole number of nanoseconds below 2^53`,
     );
+  }
+
+  private refuseNested(name: string): never {
+    throw new Error(`${name} is called at ${this.nowNs} ns from an event of the run that is under way`);
   }
 }

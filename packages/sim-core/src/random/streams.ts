@@ -13,6 +13,8 @@ export class Stream {
     this.name = name;
     this.#seed = seed;
     this.#draw = seedrandom.alea(`${seed}\u0000${name}`);
+    // Alea's first number hangs on one pass over the seed: those of similar names are weakly correlated.
+    this.#draw();
   }
 
   /** Uniform on [0, 1), 53 bits. */

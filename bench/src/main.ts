@@ -1,0 +1,83 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { environment } from './environment.ts';
+import { measureHold } from './hold.ts';
+import { compileNative, type Native } from './native.ts';
+import { readOptions, USAGE, type BenchOptions } from './options.ts';
+import { measurePipeline, measureTimers } from './pipeline.ts';
+import {
+  asMarkdown,
+  asText,
+  environmentText,
+  holdTables,
+  packetTable,
+  steadyTable,
+  type Table,
+} from './report.ts';
+import { measureSteadiness, WAYS } from './steady.ts';
+
+/** Only the first shape is measured with more pending events. */
+const OTHER_SHAPES_MAX = 1_000_000;
+const STEADY_EVENTS = 5_000_000;
+
+function main(args: readonly string[]): void {
+  if (args.includes('--help')) {
+    process.stdout.write(`${USAGE}\n`);
+    return;
+  }
+  let options: BenchOptions;
+  try {
+    options = readOptions(args);
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n${USAGE}\n`);
+    process.exitCode = 2;
+    return;
+  }
+  const folder = mkdtempSync(join(tmpdir(), 'vipsim-bench-'));
+  try {
+    bench(options, folder);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+function bench(options: BenchOptions, folder: string): void {
+  const native = options.native ? compileNative(folder) : undefined;
+  const where = environment(native?.compiler);
+  const show = (table: Table): void => {
+    process.stdout.write(`${options.markdown ? asMarkdown(table) : asText(table)}\n`);
+  };
+  process.stdout.write(`${environmentText(where)}\n`);
+  const hold = options.parts.includes('hold') ? holdScores(options, folder, native) : [];
+  for (const table of holdTables(hold)) show(table);
+  const { packets, rounds } = options;
+  const pipeline = options.parts.includes('pipeline') ? measurePipeline(packets, rounds, folder, native) : [];
+  if (pipeline.length > 0) show(packetTable(`M/M/1 pipeline, ${packets} packets`, pipeline));
+  const timers = options.parts.includes('timers') ? measureTimers(packets, rounds, folder, native) : [];
+  if (timers.length > 0)
+    show(packetTable(`Retransmission timers of 10,000 flows, ${packets} packets`, timers));
+  const steady =
+    options.alloc || options.deopts ? WAYS.map((way) => measureSteadiness(way, STEADY_EVENTS)) : [];
+  if (steady.length > 0) show(steadyTable(steady));
+  if (options.deopts) {
+    for (const { name, deoptLines } of steady) {
+      for (const line of deoptLines) process.stdout.write(`${name}: ${line}\n`);
+    }
+  }
+  if (options.json !== undefined) {
+    const document = { environment: where, options, hold, pipeline, timers, steady };
+    writeFileSync(options.json, `${JSON.stringify(document, null, 2)}\n`);
+  }
+}
+
+function holdScores(options: BenchOptions, folder: string, native: Native | undefined) {
+  const { shapes, sizes, rounds, steps, turnMsMax: msMax } = options;
+  return shapes.flatMap((shape) =>
+    sizes
+      .filter((pending) => shape === shapes[0] || pending <= OTHER_SHAPES_MAX)
+      .map((pending) => measureHold(shape, pending, { rounds, steps, msMax }, folder, native)),
+  );
+}
+
+main(process.argv.slice(2));

@@ -1,0 +1,81 @@
+import { parseArgs } from 'node:util';
+import { SHAPE_NAMES, type Shape } from './increments.ts';
+
+export const USAGE = `pnpm bench [options]
+  --quick               few and short: sizes 1e3 and 1e5, 200,000 packets
+  --sizes 1e3,1e5,…     pending events of the hold model (1e3,1e5,1e6,1e7)
+  --increments SHAPES   ${SHAPE_NAMES.join(', ')}; or all (exponential)
+  --rounds N            turns of each (5)
+  --packets N           packets of pipeline and timers (2,000,000)
+  --only PARTS          of hold,pipeline,timers (all three)
+  --native              C++ and, where libns3-dev is installed, ns-3
+  --alloc, --deopts     bytes allocated per event, and optimised code lost, in steady state
+  --json FILE           all numbers
+  --markdown            tables for the documentation`;
+
+export interface BenchOptions {
+  readonly sizes: readonly number[];
+  readonly shapes: readonly Shape[];
+  readonly rounds: number;
+  readonly packets: number;
+  /** Holds measured in a turn at least, unless they take longer than `turnMsMax`. */
+  readonly steps: number;
+  readonly turnMsMax: number;
+  readonly parts: readonly string[];
+  readonly native: boolean;
+  readonly alloc: boolean;
+  readonly deopts: boolean;
+  readonly json: string | undefined;
+  readonly markdown: boolean;
+}
+
+const PARTS = ['hold', 'pipeline', 'timers'];
+
+/** @throws RangeError for what it does not know. */
+export function readOptions(args: readonly string[]): BenchOptions {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      quick: { type: 'boolean', default: false },
+      sizes: { type: 'string' },
+      increments: { type: 'string', default: 'exponential' },
+      rounds: { type: 'string' },
+      packets: { type: 'string' },
+      only: { type: 'string', default: PARTS.join(',') },
+      native: { type: 'boolean', default: false },
+      alloc: { type: 'boolean', default: false },
+      deopts: { type: 'boolean', default: false },
+      json: { type: 'string' },
+      markdown: { type: 'boolean', default: false },
+    },
+  });
+  const { quick } = values;
+  const shapes = values.increments === 'all' ? SHAPE_NAMES : values.increments.split(',');
+  return {
+    sizes: (values.sizes ?? (quick ? '1e3,1e5' : '1e3,1e5,1e6,1e7')).split(',').map(wholeNumber),
+    shapes: shapes.map((shape) => oneOf(shape, SHAPE_NAMES)),
+    rounds: wholeNumber(values.rounds ?? (quick ? '3' : '5')),
+    packets: wholeNumber(values.packets ?? (quick ? '2e5' : '2e6')),
+    steps: quick ? 300_000 : 1_000_000,
+    turnMsMax: quick ? 500 : 4000,
+    parts: values.only.split(',').map((part) => oneOf(part, PARTS)),
+    native: values.native,
+    alloc: values.alloc,
+    deopts: values.deopts,
+    json: values.json,
+    markdown: values.markdown,
+  };
+}
+
+function wholeNumber(text: string): number {
+  const number = Number(text);
+  if (!Number.isSafeInteger(number) || number < 1)
+    throw new RangeError(`${text}: wanted a whole number from 1`);
+  return number;
+}
+
+function oneOf<T extends string>(text: string, known: readonly T[]): T {
+  const found = known.find((candidate) => candidate === text);
+  if (found === undefined) throw new RangeError(`${text}: wanted one of ${known.join(', ')}`);
+  return found;
+}

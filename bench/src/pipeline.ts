@@ -1,0 +1,116 @@
+import { join } from 'node:path';
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { commandTurn, nodeTurn } from './children.ts';
+import { writeColumns } from './columns.ts';
+import { contest, type Contender, type Score } from './contest.ts';
+import { exponentialColumn, INCREMENTS } from './increments.ts';
+import { LINES } from './lines.ts';
+import { NS3_SCHEDULERS, type Native } from './native.ts';
+import { TIMEOUT_NS, TIMERS } from './timers.ts';
+
+const GAP_NS = 1000;
+/** A load of 0.8. */
+const SERVICE_NS = 800;
+const SIMPY_PACKETS_MAX = 100_000;
+
+/** M/M/1 in every simulator, ns per packet. */
+export function measurePipeline(
+  packets: number,
+  rounds: number,
+  folder: string,
+  native: Native | undefined,
+): readonly Score[] {
+  const columns = join(folder, 'pipeline.columns');
+  writeColumns(columns, [
+    exponentialColumn('gap', GAP_NS, INCREMENTS),
+    exponentialColumn('service', SERVICE_NS, INCREMENTS),
+  ]);
+  const contenders: Contender[] = LINES.map(({ name, note, packetsMax = Infinity }) => {
+    const own = Math.min(packets, packetsMax);
+    return {
+      name,
+      note: own < packets ? `${note}; ${own} packets` : note,
+      agrees: own === packets,
+      turn: () => nodeTurn({ bench: 'pipeline', name, columns, packets: own }),
+    };
+  });
+  if (native !== undefined) contenders.push(...nativeLines(native, columns, packets));
+  contenders.push(...simpyLine(columns, packets));
+  return contest(contenders, rounds);
+}
+
+function nativeLines({ pipeline, ns3 }: Native, columns: string, packets: number): Contender[] {
+  const contenders: Contender[] = ['switch', 'function'].map((way) => ({
+    name: `C++ std::priority_queue, ${way}`,
+    note: way === 'switch' ? 'kinds of event' : 'std::function for each event',
+    agrees: true,
+    turn: () => commandTurn(pipeline, [columns, String(packets), way]),
+  }));
+  if (ns3 === undefined) return contenders;
+  for (const scheduler of NS3_SCHEDULERS) {
+    contenders.push({
+      name: `ns-3 ${scheduler}`,
+      note: 'Simulator::Schedule',
+      agrees: true,
+      turn: () => commandTurn(ns3, ['pipeline', scheduler, columns, String(packets)]),
+    });
+  }
+  return contenders;
+}
+
+/** SimPy, where Python has it. */
+function simpyLine(columns: string, packets: number): Contender[] {
+  const python = spawnSync('python3', ['-c', 'import simpy; simpy.Environment; print(simpy.__version__)'], {
+    encoding: 'utf8',
+  });
+  if (python.status !== 0) {
+    process.stderr.write("python3 has no simpy: SimPy is left out ('pip install simpy' brings it)\n");
+    return [];
+  }
+  const script = fileURLToPath(new URL('../native/pipeline.py', import.meta.url));
+  const own = Math.min(packets, SIMPY_PACKETS_MAX);
+  return [
+    {
+      name: `SimPy ${python.stdout.trim()}`,
+      note: `processes and a Resource${own < packets ? `; ${own} packets` : ''}`,
+      agrees: own === packets,
+      turn: () => commandTurn('python3', [script, columns, String(own)]),
+    },
+  ];
+}
+
+const FLOWS = 10_000;
+const PACKET_GAP_NS = 40_000_000;
+
+/** Retransmission timers of 10,000 flows, ns per packet. */
+export function measureTimers(
+  packets: number,
+  rounds: number,
+  folder: string,
+  native: Native | undefined,
+): readonly Score[] {
+  const columns = join(folder, 'timers.columns');
+  writeColumns(columns, [
+    exponentialColumn('start', PACKET_GAP_NS, FLOWS),
+    exponentialColumn('packet', PACKET_GAP_NS, INCREMENTS),
+  ]);
+  const contenders: Contender[] = TIMERS.map(({ name, note }) => ({
+    name,
+    note,
+    agrees: true,
+    turn: () => nodeTurn({ bench: 'timers', name, columns, packets }),
+  }));
+  const ns3 = native?.ns3;
+  if (ns3 !== undefined) {
+    for (const scheduler of ['MapScheduler', 'PriorityQueueScheduler']) {
+      contenders.push({
+        name: `ns-3 ${scheduler}`,
+        note: 'EventId::Cancel and Simulator::Schedule',
+        agrees: true,
+        turn: () => commandTurn(ns3, ['timers', scheduler, columns, String(packets), String(TIMEOUT_NS)]),
+      });
+    }
+  }
+  return contest(contenders, rounds);
+}

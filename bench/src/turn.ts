@@ -1,0 +1,80 @@
+import { readColumns } from './columns.ts';
+import { structureNamed } from './holders.ts';
+import { lineNamed } from './lines.ts';
+import { timersNamed } from './timers.ts';
+
+/** What a turn is asked for: one structure, one workload, in a process of its own. */
+export type TurnRequest =
+  | {
+      readonly bench: 'hold';
+      readonly name: string;
+      /** Times at the start, increments. */
+      readonly columns: string;
+      /** Holds before the measured ones; their order is compared. */
+      readonly warmup: number;
+      readonly steps: number;
+      /** Stop measuring after that long, ms. */
+      readonly msMax: number;
+    }
+  | { readonly bench: 'pipeline'; readonly name: string; readonly columns: string; readonly packets: number }
+  | { readonly bench: 'timers'; readonly name: string; readonly columns: string; readonly packets: number };
+
+export interface TurnResult {
+  /** Per hold or per packet. */
+  readonly ns: number;
+  /** Held per pending event, just after filling. */
+  readonly bytes?: number;
+  /** The same by the structure's own account. */
+  readonly ownBytes?: number;
+  /** Checksum of the order of popping. */
+  readonly order?: number;
+  /** What the run computed: equal for all that do the same work. */
+  readonly result?: number;
+}
+
+const CHUNK = 65_536;
+
+/** Run in this process what the request says. */
+export async function takeTurn(request: TurnRequest): Promise<TurnResult> {
+  if (request.bench === 'hold') return takeHoldTurn(request);
+  const [first, second] = readColumns(request.columns);
+  const run =
+    request.bench === 'pipeline'
+      ? lineNamed(request.name).prepare(first!, second!, request.packets)
+      : timersNamed(request.name).prepare(first!, second!, request.packets);
+  const start = process.hrtime.bigint();
+  const result = await run();
+  return { ns: nsSince(start) / request.packets, result };
+}
+
+function takeHoldTurn(request: TurnRequest & { readonly bench: 'hold' }): TurnResult {
+  const [times, increments] = readColumns(request.columns);
+  const before = bytesHeld();
+  const holder = structureNamed(request.name).make(increments!);
+  holder.fill(times!);
+  const bytes = (bytesHeld() - before) / times!.length;
+  const ownBytes = (holder.ownBytes ?? NaN) / times!.length;
+  const order = holder.hold(request.warmup);
+  const start = process.hrtime.bigint();
+  let done = 0;
+  while (done < request.steps && nsSince(start) < request.msMax * 1e6) {
+    const chunk = Math.min(CHUNK, request.steps - done);
+    holder.hold(chunk);
+    done += chunk;
+  }
+  const ns = nsSince(start) / done;
+  return { ns, order, bytes, ...(Number.isNaN(ownBytes) ? {} : { ownBytes }) };
+}
+
+function nsSince(start: bigint): number {
+  return Number(process.hrtime.bigint() - start);
+}
+
+/** On the heap and outside of it, typed arrays included. */
+function bytesHeld(): number {
+  // Twice: the memory of buffers found dead is given back with the next collection.
+  globalThis.gc?.();
+  globalThis.gc?.();
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+}
