@@ -134,7 +134,7 @@ class SimulationHolder implements Holder {
     const simulation = this.#simulation;
     const kind = simulation.on((id) => {
       this.#order = (Math.imul(this.#order, 31) + id) | 0;
-      simulation.at(simulation.nowNs + increments[this.#at]!, kind, id);
+      simulation.post(increments[this.#at]!, kind, id);
       this.#at = (this.#at + 1) & mask;
       if (--this.#left === 0) simulation.stop('enough');
     });

@@ -66,13 +66,13 @@ function kindLine(
   const arrive = simulation.on(() => {
     const { nowNs } = simulation;
     waiting[sent & (ROOM - 1)] = nowNs;
-    if (sent === delivered) simulation.at(nowNs + services[delivered & mask]!, depart);
-    if (++sent < packets) simulation.at(nowNs + gaps[sent & mask]!, arrive);
+    if (sent === delivered) simulation.post(services[delivered & mask]!, depart);
+    if (++sent < packets) simulation.post(gaps[sent & mask]!, arrive);
   });
   const depart = simulation.on(() => {
     const { nowNs } = simulation;
     spent[0]! += nowNs - waiting[delivered & (ROOM - 1)]!;
-    if (++delivered < sent) simulation.at(nowNs + services[delivered & mask]!, depart);
+    if (++delivered < sent) simulation.post(services[delivered & mask]!, depart);
   });
   return () => {
     simulation.at(gaps[0]!, arrive);

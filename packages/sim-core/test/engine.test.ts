@@ -2,7 +2,9 @@ import test from 'ava';
 import fc from 'fast-check';
 import {
   BucketEventQueue,
+  DUE,
   FiredEvent,
+  LIMIT,
   HeapEventQueue,
   Simulation,
   Streams,
@@ -16,6 +18,7 @@ type Operation = ReturnType<typeof operation> extends fc.Arbitrary<infer Step> ?
 
 /** The plainest queue that could be right: a list searched for its first entry. */
 class NaiveQueue implements EventQueue {
+  readonly times = Float64Array.of(0, Infinity);
   #entries: { at: number; priority: number; sequence: number; kind: number; a: number; b: number }[] = [];
   #sequence = 0;
 
@@ -26,6 +29,10 @@ class NaiveQueue implements EventQueue {
   push(at: number, priority: number, kind: number, a: number, b: number): number {
     this.#entries.push({ at, priority, sequence: this.#sequence, kind, a, b });
     return this.#sequence++;
+  }
+
+  pushDue(priority: number, kind: number, a: number, b: number): number {
+    return this.push(this.times[DUE]!, priority, kind, a, b);
   }
 
   handleOf(slot: number): number {
@@ -42,9 +49,9 @@ class NaiveQueue implements EventQueue {
     return this.#sorted()[0]?.at ?? Infinity;
   }
 
-  pop(into: FiredEvent, beforeNs = Infinity): boolean {
+  pop(into: FiredEvent): boolean {
     const first = this.#sorted()[0];
-    if (first === undefined || first.at >= beforeNs) return false;
+    if (first === undefined || first.at >= this.times[LIMIT]!) return false;
     this.cancel(first.sequence);
     into.atNs = first.at;
     into.kind = first.kind;

@@ -1,4 +1,4 @@
-import type { EventHandle, EventQueue, FiredEvent } from './event-queue.ts';
+import { DUE, LIMIT, type EventHandle, type EventQueue, type FiredEvent } from './event-queue.ts';
 import { A, B, DOUBLES, INTS, KIND, KIND_MASK, NEXT, NIL, TIME } from './event-store.ts';
 import { NEAR_MAX } from './event-front.ts';
 import { BUCKETS_MIN, EventZones, NEAR_END, WIDTH } from './event-zones.ts';
@@ -61,12 +61,18 @@ export class BucketEventQueue extends EventZones implements EventQueue {
   }
 
   push(atNs: number, priority: number, kind: number, a: number, b: number): number {
-    const slot = this.take(atNs, priority, kind, a, b);
-    const state = this.state;
-    if (atNs === state[LAST] && priority === 0 && atNs < this.zones[NEAR_END]! && this.joinsPassing(atNs)) {
-      this.pass(slot, atNs);
+    this.times[DUE] = atNs;
+    return this.pushDue(priority, kind, a, b);
+  }
+
+  pushDue(priority: number, kind: number, a: number, b: number): number {
+    const slot = this.take(priority, kind, a, b);
+    const { state } = this;
+    const atNs = this.times[DUE]!;
+    if (atNs === state[LAST] && priority === 0 && atNs < this.zones[NEAR_END]! && this.joinsPassing()) {
+      this.pass(slot);
     } else {
-      this.insert(slot, atNs);
+      this.insert(slot);
     }
     if (++this.live > this.growAt) this.spread();
     return slot;
@@ -85,7 +91,7 @@ export class BucketEventQueue extends EventZones implements EventQueue {
     return slot === NIL ? Infinity : this.doubles[slot * DOUBLES + TIME]!;
   }
 
-  pop(into: FiredEvent, beforeNs = Infinity): boolean {
+  pop(into: FiredEvent): boolean {
     const last = this.nearCount - 1;
     let slot = this.aside === 0 && last >= 0 ? this.nearSlots[last]! : NIL;
     if (slot === NIL || !this.isLive(slot)) {
@@ -95,7 +101,7 @@ export class BucketEventQueue extends EventZones implements EventQueue {
     const { ints } = this;
     const row = slot * INTS;
     const atNs = this.doubles[slot * DOUBLES + TIME]!;
-    if (!(atNs < beforeNs)) return false;
+    if (!(atNs < this.times[LIMIT]!)) return false;
     if (this.aside === 0) this.nearCount--;
     else this.removeFirst(slot);
     into.atNs = atNs;
@@ -174,7 +180,7 @@ export class BucketEventQueue extends EventZones implements EventQueue {
     }
     while (chain !== NIL) {
       const next = ints[chain * INTS + NEXT]!;
-      this.insert(chain, doubles[chain * DOUBLES + TIME]!);
+      this.insert(chain);
       chain = next;
     }
     this.lookLater();

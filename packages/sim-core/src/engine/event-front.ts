@@ -1,3 +1,4 @@
+import { DUE } from './event-queue.ts';
 import { DOUBLES, EventStore, INTS, NEXT, NIL, TIME } from './event-store.ts';
 import { SlotHeap } from './slot-heap.ts';
 
@@ -41,28 +42,28 @@ export abstract class EventFront extends EventStore {
     else this.late.removeFirst();
   }
 
-  /** Whether an event of this time may join those of the present instant. */
-  protected joinsPassing(atNs: number): boolean {
-    return this.passingFirst === NIL || atNs === this.passingTime[0];
+  /** Whether the event that is due may join those of the present instant. */
+  protected joinsPassing(): boolean {
+    return this.passingFirst === NIL || this.times[DUE] === this.passingTime[0];
   }
 
   /** Events of this very instant are in order as they come. */
-  protected pass(slot: number, atNs: number): void {
+  protected pass(slot: number): void {
     const { ints } = this;
     this.aside++;
     ints[slot * INTS + NEXT] = NIL;
     if (this.passingFirst === NIL) {
       this.passingFirst = slot;
-      this.passingTime[0] = atNs;
+      this.passingTime[0] = this.times[DUE]!;
     } else {
       ints[this.passingLast * INTS + NEXT] = slot;
     }
     this.passingLast = slot;
   }
 
-  protected insertNear(slot: number, atNs: number): void {
+  protected insertNear(slot: number): void {
     if (this.nearCount < NEAR_MAX * 2 - 1) {
-      this.insertSorted(slot, atNs, this.nearCount++);
+      this.insertSorted(slot, this.nearCount++);
     } else {
       this.aside++;
       this.late.add(slot);
@@ -70,7 +71,8 @@ export abstract class EventFront extends EventStore {
   }
 
   /** Into the first `count` of the near array, latest first, so that the first event is taken from its end. */
-  protected insertSorted(slot: number, atNs: number, count: number): void {
+  protected insertSorted(slot: number, count: number): void {
+    const atNs = this.doubles[slot * DOUBLES + TIME]!;
     const { nearTime, nearSlots } = this;
     let at = count;
     while (at > 0) {

@@ -1,5 +1,5 @@
 import { longer } from '../columns/longer.ts';
-import type { EventHandle } from './event-queue.ts';
+import { DUE, type EventHandle } from './event-queue.ts';
 
 /** No slot. */
 export const NIL = -1;
@@ -36,6 +36,7 @@ const UNUSED = -1;
  * generations are used up: a stale handle can never name another event.
  */
 export abstract class EventStore {
+  readonly times: Float64Array = Float64Array.of(0, Infinity);
   doubles: Float64Array = new Float64Array(CAPACITY_MIN * DOUBLES);
   ints: Int32Array = new Int32Array(this.doubles.buffer);
   protected capacity = CAPACITY_MIN;
@@ -53,7 +54,7 @@ export abstract class EventStore {
   }
 
   /** @throws RangeError for a priority beyond ±127, or more than 2^24 events pending. */
-  protected take(atNs: number, priority: number, kind: number, a: number, b: number): number {
+  protected take(priority: number, kind: number, a: number, b: number): number {
     let slot = this.free;
     if (slot === NIL) slot = this.takeFresh();
     else this.free = this.ints[slot * INTS + NEXT]!;
@@ -61,7 +62,7 @@ export abstract class EventStore {
     const order = sequence[0]!;
     sequence[0] = order + 1;
     const row = slot * INTS;
-    doubles[slot * DOUBLES + TIME] = atNs;
+    doubles[slot * DOUBLES + TIME] = this.times[DUE]!;
     doubles[slot * DOUBLES + ORDER] = priority === 0 ? order : ordered(priority, order);
     ints[row + KIND] = (ints[row + KIND]! & ~KIND_MASK) | kind;
     ints[row + A] = a;

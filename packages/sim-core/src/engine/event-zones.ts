@@ -47,10 +47,11 @@ export abstract class EventZones extends EventFront {
   private beyond = NIL;
   private beyondCount = 0;
 
-  protected insert(slot: number, atNs: number): void {
+  protected insert(slot: number): void {
+    const atNs = this.doubles[slot * DOUBLES + TIME]!;
     const { zones: state, ints } = this;
     if (atNs < state[FINE_END]!) {
-      if (atNs < state[NEAR_END]!) this.insertNear(slot, atNs);
+      if (atNs < state[NEAR_END]!) this.insertNear(slot);
       else this.link(this.fine, ((atNs - state[FINE_START]!) * state[FINE_INVERSE]!) | 0, slot);
     } else if (atNs < state[HORIZON]!) {
       const { ring } = this;
@@ -117,11 +118,11 @@ export abstract class EventZones extends EventFront {
    * events are of one instant. False when it went into fine buckets.
    */
   private gather(head: number): boolean {
-    const { doubles, ints } = this;
+    const { ints } = this;
     let count = 0;
     let slot = head;
     for (; slot !== NIL && count < NEAR_MAX; slot = ints[slot * INTS + NEXT]!) {
-      this.insertSorted(slot, doubles[slot * DOUBLES + TIME]!, count++);
+      this.insertSorted(slot, count++);
     }
     if (slot !== NIL) return this.gatherMany(slot, count);
     if (this.fineBuckets === 0) this.ringCount -= count;
@@ -209,24 +210,24 @@ export abstract class EventZones extends EventFront {
     let slot = this.coarse[bucket]!;
     if (slot === NIL) return;
     this.coarse[bucket] = NIL;
-    const { doubles, ints } = this;
+    const { ints } = this;
     while (slot !== NIL) {
       const next = ints[slot * INTS + NEXT]!;
       this.coarseCount--;
-      this.insert(slot, doubles[slot * DOUBLES + TIME]!);
+      this.insert(slot);
       slot = next;
     }
   }
 
   private scatterBeyond(): void {
-    const { doubles, ints } = this;
+    const { ints } = this;
     let slot = this.beyond;
     this.beyond = NIL;
     this.beyondCount = 0;
     this.zones[BEYOND_MIN] = Infinity;
     while (slot !== NIL) {
       const next = ints[slot * INTS + NEXT]!;
-      this.insert(slot, doubles[slot * DOUBLES + TIME]!);
+      this.insert(slot);
       slot = next;
     }
   }
