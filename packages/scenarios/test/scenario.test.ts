@@ -51,7 +51,7 @@ test('settings reach any field, and the fields that exist are listed', (t) => {
   for (const wanted of [
     'iptables.backend=nft',
     'workload.connectionsPerSecond=4000',
-    'churn.rolloutsPerMinute=2',
+    'churn.rolloutsPerMinute=6',
   ]) {
     t.true(fields.includes(wanted), wanted);
   }

@@ -115,19 +115,19 @@ const SHAPE = {
         .number()
         .min(0)
         .max(100_000)
-        .default(2)
+        .default(6)
         .describe('rolling restarts in the whole cluster'),
       scalingsPerMinute: z
         .number()
         .min(0)
         .max(100_000)
-        .default(2)
+        .default(6)
         .describe('workloads that grow or shrink by a quarter'),
       crashesPerMinute: z
         .number()
         .min(0)
         .max(100_000)
-        .default(2)
+        .default(6)
         .describe('pods whose process dies and comes back'),
       podStartTime: duration.prefault('2s').describe('median from creation to ready (lognormal, sigma 0.5)'),
     })
