@@ -6,6 +6,7 @@ import { BUCKETS_MIN, EventZones, NEAR_END, WIDTH } from './event-zones.ts';
 const BUCKETS_MAX = 1 << 22;
 /** Events that a bucket should hold when its turn comes. */
 const PER_BUCKET = 4;
+const PATIENCE_MAX = 16;
 /** How far the width may be from the ideal one. */
 const MISFIT = 1.8;
 /** A store that is not worth giving back. */
@@ -40,6 +41,9 @@ export class BucketEventQueue extends EventZones implements EventQueue {
   /** Cancelled records not yet met. */
   private dead = 0;
   private growAt = NEAR_MAX;
+  /** Looks are this many quarters of the pending events apart, or come when only a quarter is left. */
+  private patience = 1;
+  private lowWater = 0;
   /** Pops since the store was last made smaller where possible. */
   private unshrunk = 0;
 
@@ -129,7 +133,7 @@ export class BucketEventQueue extends EventZones implements EventQueue {
   /** Bring the next events to the front; false when nothing is pending. */
   private next(): boolean {
     const released = this.sequence[0]! - this.live - this.dead;
-    if (released >= this.state[LOOK_AT]!) {
+    if (released >= this.state[LOOK_AT]! || this.live < this.lowWater) {
       this.look(released);
       if (this.nearCount > 0 || this.aside > 0) return true;
     }
@@ -146,6 +150,8 @@ export class BucketEventQueue extends EventZones implements EventQueue {
       this.shrink(this.live);
       this.unshrunk = 0;
     }
+    // A longer and longer look: a load that comes in waves must not be followed wave by wave.
+    this.patience = Math.min(PATIENCE_MAX, this.patience * 2);
     this.lookLater();
     if (this.ring.length === 0) return;
     const buckets = bucketsFor(this.live);
@@ -159,6 +165,7 @@ export class BucketEventQueue extends EventZones implements EventQueue {
 
   /** Many more events than before, or many dead ones: choose the width from a sample of those pending. */
   private spread(): void {
+    this.patience = 1;
     this.rebuild(this.sampledWidth(), bucketsFor(this.live));
   }
 
@@ -191,7 +198,8 @@ export class BucketEventQueue extends EventZones implements EventQueue {
     const released = this.sequence[0]! - this.live - this.dead;
     state[MARK] = state[LAST]!;
     state[RELEASED] = released;
-    state[LOOK_AT] = released + Math.max(1024, this.live >> 2);
+    state[LOOK_AT] = released + Math.max(1024, (this.live >> 2) * this.patience);
+    this.lowWater = this.live >> 2;
   }
 
   /** Time among 256 pending events that a bucket should span, judged by the earliest quarter. */
