@@ -236,17 +236,6 @@ export class ConntrackTable {
     }
   }
 
-  /** Delete confirmed entries that `matches` accepts; returns how many. kube-proxy's cleanup of stale UDP flows. */
-  removeWhere(matches: (entry: number) => boolean): number {
-    let removed = 0;
-    for (let entry = 0; entry < this.#capacity; entry++) {
-      if ((this.#flags[entry]! & CONFIRMED) === 0 || !matches(entry)) continue;
-      this.remove(entry);
-      removed++;
-    }
-    return removed;
-  }
-
   source(node: number): number {
     return this.#source[node]!;
   }

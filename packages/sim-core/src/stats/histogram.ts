@@ -43,15 +43,6 @@ export class Histogram {
     return this.max;
   }
 
-  /** The share of recorded values that are at most `value`, to the bucket's resolution. */
-  shareAtMost(value: number): number {
-    if (this.count === 0) return 0;
-    const last = Math.min(indexOf(Math.round(value)), this.#counts.length - 1);
-    let seen = 0;
-    for (let index = 0; index <= last; index++) seen += this.#counts[index]!;
-    return seen / this.count;
-  }
-
   /** Non-empty buckets in order, as [highest value of the bucket, count]. */
   *buckets(): Generator<readonly [number, number]> {
     for (let index = 0; index < this.#counts.length; index++) {
