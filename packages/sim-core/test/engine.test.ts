@@ -2,9 +2,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import {
   BucketEventQueue,
-  DUE,
   FiredEvent,
-  LIMIT,
   HeapEventQueue,
   Simulation,
   Streams,
@@ -18,7 +16,8 @@ type Operation = ReturnType<typeof operation> extends fc.Arbitrary<infer Step> ?
 
 /** The plainest queue that could be right: a list searched for its first entry. */
 class NaiveQueue implements EventQueue {
-  readonly times = Float64Array.of(0, Infinity);
+  dueNs = 0;
+  limitNs = Infinity;
   #entries: { at: number; priority: number; sequence: number; kind: number; a: number; b: number }[] = [];
   #sequence = 0;
 
@@ -32,7 +31,7 @@ class NaiveQueue implements EventQueue {
   }
 
   pushDue(priority: number, kind: number, a: number, b: number): number {
-    return this.push(this.times[DUE]!, priority, kind, a, b);
+    return this.push(this.dueNs, priority, kind, a, b);
   }
 
   handleOf(slot: number): number {
@@ -51,7 +50,7 @@ class NaiveQueue implements EventQueue {
 
   pop(into: FiredEvent): boolean {
     const first = this.#sorted()[0];
-    if (first === undefined || first.at >= this.times[LIMIT]!) return false;
+    if (first === undefined || first.at >= this.limitNs) return false;
     this.cancel(first.sequence);
     into.atNs = first.at;
     into.kind = first.kind;

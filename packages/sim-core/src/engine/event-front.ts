@@ -1,31 +1,31 @@
-import { DUE } from './event-queue.ts';
-import { DOUBLES, EventStore, INTS, NEXT, NIL, TIME } from './event-store.ts';
+import { longer } from '../columns/longer.ts';
+import { EventStore, NIL } from './event-store.ts';
 import { SlotHeap } from './slot-heap.ts';
 
 /** Up to this many events are kept sorted as they come. */
 export const NEAR_MAX = 64;
+const NEAR_LENGTH = 128;
 
 /**
  * The front of a queue, the events whose turn is next: a sorted array, latest first so that the next is at its end;
  * a heap for those that fall among many; a queue for those of the present instant, which are in order as they come.
  */
 export abstract class EventFront extends EventStore {
-  protected nearTime: Float64Array = new Float64Array(NEAR_MAX * 2);
-  protected nearSlots: Int32Array = new Int32Array(NEAR_MAX * 2);
+  protected near: Int32Array = new Int32Array(NEAR_LENGTH);
   protected nearCount = 0;
   /** Events in the heap and of the present instant: beside the sorted array. */
   protected aside = 0;
   private readonly late = new SlotHeap(this);
   private passingFirst = NIL;
   private passingLast = NIL;
-  private readonly passingTime = new Float64Array(1);
 
   protected get frontBytes(): number {
-    return this.nearTime.byteLength + this.nearSlots.byteLength + this.late.bytes;
+    return this.near.byteLength + this.late.bytes;
   }
 
+  /** The event that fires first of those in front; NIL if none is. */
   protected candidate(): number {
-    let slot = this.nearCount > 0 ? this.nearSlots[this.nearCount - 1]! : NIL;
+    let slot = this.nearCount > 0 ? this.near[this.nearCount - 1]! : NIL;
     if (this.aside === 0) return slot;
     if (this.passingFirst !== NIL) slot = this.earlier(slot, this.passingFirst);
     if (this.late.size > 0) slot = this.earlier(slot, this.late.first);
@@ -33,36 +33,28 @@ export abstract class EventFront extends EventStore {
   }
 
   protected removeFirst(slot: number): void {
-    if (this.nearCount > 0 && this.nearSlots[this.nearCount - 1] === slot) {
+    if (this.nearCount > 0 && this.near[this.nearCount - 1] === slot) {
       this.nearCount--;
       return;
     }
     this.aside--;
-    if (slot === this.passingFirst) this.passingFirst = this.ints[slot * INTS + NEXT]!;
+    if (slot === this.passingFirst) this.passingFirst = this.nextOf(slot);
     else this.late.removeFirst();
   }
 
-  /** Whether the event that is due may join those of the present instant. */
-  protected joinsPassing(): boolean {
-    return this.passingFirst === NIL || this.times[DUE] === this.passingTime[0];
-  }
-
-  /** Events of this very instant are in order as they come. */
-  protected pass(slot: number): void {
-    const { ints } = this;
-    this.aside++;
-    ints[slot * INTS + NEXT] = NIL;
-    if (this.passingFirst === NIL) {
-      this.passingFirst = slot;
-      this.passingTime[0] = this.times[DUE]!;
-    } else {
-      ints[this.passingLast * INTS + NEXT] = slot;
-    }
+  /** Take an event that comes at the present instant. False if those that pass are of another. */
+  protected pass(slot: number): boolean {
+    if (this.passingFirst === NIL) this.passingFirst = slot;
+    else if (this.timeOf(this.passingFirst) === this.timeOf(slot)) this.setNext(this.passingLast, slot);
+    else return false;
+    this.setNext(slot, NIL);
     this.passingLast = slot;
+    this.aside++;
+    return true;
   }
 
   protected insertNear(slot: number): void {
-    if (this.nearCount < NEAR_MAX * 2 - 1) {
+    if (this.nearCount < NEAR_LENGTH - 1) {
       this.insertSorted(slot, this.nearCount++);
     } else {
       this.aside++;
@@ -70,39 +62,34 @@ export abstract class EventFront extends EventStore {
     }
   }
 
-  /** Into the first `count` of the near array, latest first, so that the first event is taken from its end. */
+  /** Into the first `count` of the near array. */
   protected insertSorted(slot: number, count: number): void {
-    const atNs = this.doubles[slot * DOUBLES + TIME]!;
-    const { nearTime, nearSlots } = this;
+    const { near } = this;
+    const atNs = this.timeOf(slot);
     let at = count;
     while (at > 0) {
-      const time = nearTime[at - 1]!;
-      if (time > atNs || (time === atNs && !this.isBefore(nearSlots[at - 1]!, slot))) break;
-      nearTime[at] = time;
-      nearSlots[at] = nearSlots[at - 1]!;
+      const other = near[at - 1]!;
+      const otherNs = this.timeOf(other);
+      if (otherNs > atNs || (otherNs === atNs && !this.isBefore(other, slot))) break;
+      near[at] = other;
       at--;
     }
-    nearTime[at] = atNs;
-    nearSlots[at] = slot;
+    near[at] = slot;
   }
 
-  /** Lists are last in, first out: those of one instant are mostly in order already. Else sort by merging. */
+  /** Sort many in the near array, which may be the wrong way round; else by merging. */
   protected sortMany(count: number): void {
-    const near = this.nearSlots.subarray(0, count);
-    let falling = 1;
-    while (falling < count && this.isBefore(near[falling]!, near[falling - 1]!)) falling++;
-    if (falling === count) return;
+    const near = this.near.subarray(0, count);
     let rising = 1;
     while (rising < count && this.isBefore(near[rising - 1]!, near[rising]!)) rising++;
     if (rising === count) near.reverse();
     else near.sort((x, y) => (this.isBefore(x, y) ? 1 : -1));
-    for (let i = 0; i < count; i++) this.nearTime[i] = this.doubles[near[i]! * DOUBLES + TIME]!;
   }
 
   /** Hand every event to `take`, in no order. */
   protected emptyFront(take: (slot: number) => void): void {
     for (let slot = this.passingFirst; slot !== NIL;) {
-      const next = this.ints[slot * INTS + NEXT]!;
+      const next = this.nextOf(slot);
       take(slot);
       slot = next;
     }
@@ -110,22 +97,15 @@ export abstract class EventFront extends EventStore {
     while (this.late.size > 0) take(this.late.removeFirst());
     this.late.clear();
     this.aside = 0;
-    for (let i = 0; i < this.nearCount; i++) take(this.nearSlots[i]!);
+    for (let i = 0; i < this.nearCount; i++) take(this.near[i]!);
     this.nearCount = 0;
   }
 
   protected widenNear(): void {
-    const near = new Int32Array(this.nearSlots.length * 2);
-    near.set(this.nearSlots);
-    this.nearSlots = near;
-    const times = new Float64Array(near.length);
-    times.set(this.nearTime);
-    this.nearTime = times;
+    this.near = longer(this.near, this.near.length * 2);
   }
 
   protected narrowNear(): void {
-    if (this.nearSlots.length === NEAR_MAX * 2) return;
-    this.nearSlots = new Int32Array(NEAR_MAX * 2);
-    this.nearTime = new Float64Array(NEAR_MAX * 2);
+    if (this.near.length > NEAR_LENGTH) this.near = new Int32Array(NEAR_LENGTH);
   }
 }

@@ -24,12 +24,13 @@ export interface EventQueue {
   /** Events that will still fire. */
   readonly size: number;
   /**
-   * What `pushDue` and `pop` are told in place of arguments: at DUE the time of the event to be scheduled, at LIMIT
-   * the time before which an event must fire to be popped (Infinity at first). V8 boxes a double that is passed to
-   * a function it does not inline: 16 bytes an event.
+   * Set before `pushDue`: the time of the event to be scheduled. Not an argument, since V8 boxes a double that is
+   * passed to a function it does not inline: 16 bytes an event.
    */
-  readonly times: Float64Array;
-  /** Schedule at `times[DUE]`; returns the event's slot, which `handleOf` turns into a handle while it is pending. */
+  dueNs: number;
+  /** Set before `pop`: the time before which an event must fire to be popped; Infinity at first. */
+  limitNs: number;
+  /** Schedule at `dueNs`; returns the event's slot, which `handleOf` turns into a handle while it is pending. */
   pushDue(priority: number, kind: number, a: number, b: number): number;
   /** Schedule at `atNs`: `pushDue` for those who do not count bytes. */
   push(atNs: number, priority: number, kind: number, a: number, b: number): number;
@@ -38,13 +39,9 @@ export interface EventQueue {
   cancel(handle: EventHandle): boolean;
   /** When the first event fires; Infinity when there is none. */
   peekNs(): number;
-  /** Remove the first event into `into`, if it fires before `times[LIMIT]`; else false. */
+  /** Remove the first event into `into`, if it fires before `limitNs`; else false. */
   pop(into: FiredEvent): boolean;
 }
-
-/** Indices of `EventQueue.times`. */
-export const DUE = 0;
-export const LIMIT = 1;
 
 interface Entry {
   atNs: number;
@@ -67,7 +64,8 @@ const SLOTS = 16_777_216;
  * cancel O(1).
  */
 export class HeapEventQueue implements EventQueue {
-  readonly times: Float64Array = Float64Array.of(0, Infinity);
+  dueNs = 0.5;
+  limitNs = Infinity;
   readonly #heap = new FastPriorityQueue<Entry>(firesBefore);
   readonly #slots: Entry[] = [];
   readonly #free: Entry[] = [];
@@ -79,13 +77,13 @@ export class HeapEventQueue implements EventQueue {
   }
 
   push(atNs: number, priority: number, kind: number, a: number, b: number): number {
-    this.times[DUE] = atNs;
+    this.dueNs = atNs;
     return this.pushDue(priority, kind, a, b);
   }
 
   pushDue(priority: number, kind: number, a: number, b: number): number {
     const entry = this.#free.pop() ?? this.#newEntry();
-    entry.atNs = this.times[DUE]!;
+    entry.atNs = this.dueNs;
     entry.priority = priority;
     entry.sequence = this.#sequence++;
     entry.kind = kind;
@@ -116,7 +114,7 @@ export class HeapEventQueue implements EventQueue {
   }
 
   pop(into: FiredEvent): boolean {
-    if (!(this.peekNs() < this.times[LIMIT]!)) return false;
+    if (!(this.peekNs() < this.limitNs)) return false;
     const entry = this.#heap.poll()!;
     into.atNs = entry.atNs;
     into.kind = entry.kind;

@@ -1,24 +1,31 @@
-import { DOUBLES, INTS, NEXT, NIL, TIME } from './event-store.ts';
-import { EventFront, NEAR_MAX } from './event-front.ts';
+import { EventFront, NEAR_MAX as FRONT_MAX } from './event-front.ts';
 
-export const BUCKETS_MIN = 64;
+// Constants of this very module: V8 does not fold imported ones.
+const NIL = -1;
+const NEAR_MAX = FRONT_MAX;
 const COARSE = 1024;
 const COARSE_MASK = COARSE - 1;
+const BEYOND = COARSE;
+const FINE_MIN = 64;
 const FINE_MAX = 1 << 16;
+/** Ring buckets whose lists are looked at ahead of their turn, when there are so many that caches do not hold them. */
+const AHEAD = 8;
+const LARGE_RING = 1 << 15;
 
-// State that is a double lives in a typed array: a class field would box it anew at every change.
-export const NEAR_END = 0; // events before this are near
+// Places in `zones`: a class field that is a double would be boxed anew at each change.
+const NEAR_END = 0; // events before this are near
 const FINE_END = 1; // events before this, and not near, are in the fine buckets
 const HORIZON = 2; // events before this, and not before, are in the ring
 const COARSE_END = 3; // events before this, and not before, are in the coarse ring; all others are beyond
-const INVERSE = 4; // 1 / width of a ring bucket
-export const WIDTH = 5; // of a ring bucket, ns: a power of two, so that times are divided exactly
-const FINE_INVERSE = 6;
+const ADVANCE_AT = 4; // once NEAR_END is here, the ring reaches further
+const WIDTH = 5; // of a ring bucket, ns: a power of two, so that times are divided exactly
+const INVERSE = 6; // 1 / width
 const FINE_START = 7;
-const COARSE_INVERSE = 8;
+const FINE_INVERSE = 8;
 const COARSE_WIDTH = 9;
-const BEYOND_MIN = 10;
-const STATE = 11;
+const COARSE_INVERSE = 10;
+const BEYOND_MIN = 11; // the earliest of those beyond
+const ZONES = 12;
 
 /**
  * Where pending events lie, by their time:
@@ -29,88 +36,134 @@ const STATE = 11;
  *      |           | bucket in | by time / width  | a quarter of the ring |
  *      |           | turn, when|                  |                       |
  *      |           | too full  |                  |                       |
- *
- * Widths are powers of two, so that dividing a time by them is exact.
  */
 export abstract class EventZones extends EventFront {
-  protected readonly zones: Float64Array = new Float64Array(STATE);
-  protected fine = new Int32Array(BUCKETS_MIN).fill(NIL);
-  private fineAt = 0;
-  protected fineBuckets = 0;
-  protected ring = new Int32Array(0);
-  protected ringMask = 0;
+  private readonly zones = new Float64Array(ZONES);
+  private ring = new Int32Array(0);
+  private ringMask = 0;
   private ringCount = 0;
-  /** Ring buckets drained since the origin of time; the next is the one in turn. */
-  protected turn = 0.5;
-  private readonly coarse = new Int32Array(COARSE).fill(NIL);
+  /** The ring bucket whose turn is next. */
+  private ringAt = 0;
+  /** How far `lookAhead` has come in the lists of the next ring buckets. */
+  private readonly ahead = new Int32Array(AHEAD).fill(NIL);
+  private fine = new Int32Array(FINE_MIN).fill(NIL);
+  private fineAt = 0;
+  private fineBuckets = 0;
+  /** First and last of each coarse list, and of those beyond. */
+  private readonly coarse = new Int32Array(COARSE + 1).fill(NIL);
+  private readonly coarseLast = new Int32Array(COARSE + 1);
   private coarseCount = 0;
-  private beyond = NIL;
   private beyondCount = 0;
 
-  protected insert(slot: number): void {
-    const atNs = this.doubles[slot * DOUBLES + TIME]!;
-    const { zones: state, ints } = this;
-    if (atNs < state[FINE_END]!) {
-      if (atNs < state[NEAR_END]!) this.insertNear(slot);
-      else this.link(this.fine, ((atNs - state[FINE_START]!) * state[FINE_INVERSE]!) | 0, slot);
-    } else if (atNs < state[HORIZON]!) {
-      const { ring } = this;
-      const bucket = ((atNs * state[INVERSE]!) | 0) & this.ringMask;
-      ints[slot * INTS + NEXT] = ring[bucket]!;
-      ring[bucket] = slot;
-      this.ringCount++;
-    } else if (atNs < state[COARSE_END]!) {
+  protected get width(): number {
+    return this.zones[WIDTH]!;
+  }
+
+  protected get buckets(): number {
+    return this.ring.length;
+  }
+
+  protected get zoneBytes(): number {
+    return this.fine.byteLength + this.ring.byteLength + 2 * this.coarse.byteLength;
+  }
+
+  /** Place an event that was just scheduled. */
+  protected place(slot: number, priority: number): void {
+    const { zones } = this;
+    const atNs = this.timeOf(slot);
+    if (atNs >= zones[FINE_END]! && atNs < zones[HORIZON]!) this.insertRing(slot);
+    else if (atNs !== this.presentNs || priority !== 0 || atNs >= zones[NEAR_END]! || !this.pass(slot)) {
+      this.insert(slot);
+    }
+  }
+
+  private insertRing(slot: number): void {
+    const { ring } = this;
+    const bucket = ((this.timeOf(slot) * this.zones[INVERSE]!) | 0) & this.ringMask;
+    this.setNext(slot, ring[bucket]!);
+    ring[bucket] = slot;
+    this.ringCount++;
+  }
+
+  private insert(slot: number): void {
+    const { zones } = this;
+    const atNs = this.timeOf(slot);
+    if (atNs < zones[FINE_END]!) {
+      if (atNs < zones[NEAR_END]!) this.insertNear(slot);
+      else this.link(this.fine, ((atNs - zones[FINE_START]!) * zones[FINE_INVERSE]!) | 0, slot);
+    } else if (atNs < zones[HORIZON]!) {
+      this.insertRing(slot);
+    } else if (atNs < zones[COARSE_END]!) {
       this.coarseCount++;
-      this.link(this.coarse, ((atNs * state[COARSE_INVERSE]!) | 0) & COARSE_MASK, slot);
+      this.append(((atNs * zones[COARSE_INVERSE]!) | 0) & COARSE_MASK, slot);
     } else {
       this.beyondCount++;
-      if (atNs < state[BEYOND_MIN]!) state[BEYOND_MIN] = atNs;
-      ints[slot * INTS + NEXT] = this.beyond;
-      this.beyond = slot;
+      if (atNs < zones[BEYOND_MIN]!) zones[BEYOND_MIN] = atNs;
+      this.append(BEYOND, slot);
     }
   }
 
   private link(heads: Int32Array, bucket: number, slot: number): void {
-    this.ints[slot * INTS + NEXT] = heads[bucket]!;
+    this.setNext(slot, heads[bucket]!);
     heads[bucket] = slot;
+  }
+
+  /**
+   * To the end of a coarse list, so that events of one instant enter their ring bucket in the order of scheduling, and
+   * need no sorting there.
+   */
+  private append(list: number, slot: number): void {
+    const { coarse, coarseLast } = this;
+    this.setNext(slot, NIL);
+    if (coarse[list]! < 0) coarse[list] = slot;
+    else this.setNext(coarseLast[list]!, slot);
+    coarseLast[list] = slot;
   }
 
   /** Gather the next bucket into the near array. False when nothing is pending anywhere. */
   protected refill(): boolean {
-    const state = this.zones;
-    for (;;) {
-      if (this.fineBuckets > 0) {
-        if (this.refillFine()) return true;
-        continue;
-      }
-      if (this.ringCount > 0) {
-        const head = this.nextRingBucket();
-        state[NEAR_END] = this.turn * state[WIDTH]!;
-        state[FINE_END] = state[NEAR_END]!;
-        this.advanceHorizon();
-        if (this.gather(head)) return true;
-        continue;
-      }
-      if (this.coarseCount > 0) this.enterCoarse();
-      else if (this.beyondCount > 0) this.enterBeyond();
-      else return false;
+    if (this.fineBuckets > 0 && this.refillFine()) return true;
+    while (this.ringCount > 0 || this.enterNext()) {
+      const { ring, ringMask, zones } = this;
+      let bucket = this.ringAt;
+      let steps = 1;
+      for (; ring[bucket]! < 0; steps++) bucket = (bucket + 1) & ringMask;
+      const head = ring[bucket]!;
+      ring[bucket] = NIL;
+      if (ringMask >= LARGE_RING) this.lookAhead(bucket, steps);
+      this.ringAt = (bucket + 1) & ringMask;
+      const end = zones[NEAR_END]! + steps * zones[WIDTH]!;
+      zones[NEAR_END] = end;
+      zones[FINE_END] = end;
+      if (end >= zones[ADVANCE_AT]!) this.advanceHorizon();
+      if (this.gather(head) || this.refillFine()) return true;
+    }
+    return false;
+  }
+
+  /**
+   * Bring records into the processor's caches before their turn comes. To follow one list is to wait for memory at
+   * each record; a step in each of the next lists waits for all of them at once. The records so visited may long be
+   * in use for others: nothing is done with them.
+   */
+  private lookAhead(bucket: number, steps: number): void {
+    const { ahead, ring, ringMask } = this;
+    for (let list = 0; list < AHEAD; list++) {
+      const slot = ahead[list]!;
+      if (slot >= 0) ahead[list] = this.nextOf(slot);
+    }
+    for (let step = Math.min(steps, AHEAD) - 1; step >= 0; step--) {
+      const entering = bucket - step + AHEAD;
+      ahead[entering & (AHEAD - 1)] = ring[entering & ringMask]!;
     }
   }
 
-  /** Take the list of the next ring bucket that has one. */
-  private nextRingBucket(): number {
-    const ring = this.ring;
-    const mask = this.ringMask;
-    let bucket = (this.turn | 0) & mask;
-    let steps = 0;
-    while (ring[bucket] === NIL) {
-      bucket = (bucket + 1) & mask;
-      steps++;
-    }
-    const head = ring[bucket]!;
-    ring[bucket] = NIL;
-    this.turn += steps + 1;
-    return head;
+  /** The ring is empty: go on where there is something. False when nothing is pending. */
+  private enterNext(): boolean {
+    if (this.coarseCount > 0) this.enterCoarse();
+    else if (this.beyondCount > 0) this.enterBeyond();
+    else return false;
+    return true;
   }
 
   /**
@@ -118,13 +171,13 @@ export abstract class EventZones extends EventFront {
    * events are of one instant. False when it went into fine buckets.
    */
   private gather(head: number): boolean {
-    const { ints } = this;
     let count = 0;
     let slot = head;
-    for (; slot !== NIL && count < NEAR_MAX; slot = ints[slot * INTS + NEXT]!) {
+    do {
       this.insertSorted(slot, count++);
-    }
-    if (slot !== NIL) return this.gatherMany(slot, count);
+      slot = this.nextOf(slot);
+    } while (slot >= 0 && count < NEAR_MAX);
+    if (slot >= 0) return this.gatherMany(slot, count);
     if (this.fineBuckets === 0) this.ringCount -= count;
     this.nearCount = count;
     return true;
@@ -132,16 +185,19 @@ export abstract class EventZones extends EventFront {
 
   /** The rest of a list of which `count` are in the near array already. */
   private gatherMany(head: number, count: number): boolean {
-    const { doubles, ints } = this;
-    let low = this.nearTime[count - 1]!;
-    let high = this.nearTime[0]!;
-    for (let slot = head; slot !== NIL; slot = ints[slot * INTS + NEXT]!) {
-      if (count === this.nearSlots.length) this.widenNear();
-      const time = doubles[slot * DOUBLES + TIME]!;
-      this.nearSlots[count] = slot;
-      this.nearTime[count++] = time;
+    let previous = this.near[count - 1]!;
+    let low = this.timeOf(previous);
+    let high = this.timeOf(this.near[0]!);
+    let sorted = true;
+    for (let slot = head; slot !== NIL; slot = this.nextOf(slot)) {
+      if (count === this.near.length) this.widenNear();
+      this.near[count++] = slot;
+      const time = this.timeOf(slot);
       if (time < low) low = time;
       if (time > high) high = time;
+      // Lists are last in, first out: events of one instant are mostly in order already.
+      if (sorted && this.isBefore(previous, slot)) sorted = false;
+      previous = slot;
     }
     if (this.fineBuckets === 0) {
       this.ringCount -= count;
@@ -151,99 +207,91 @@ export abstract class EventZones extends EventFront {
       }
     }
     this.nearCount = count;
-    this.sortMany(count);
+    if (!sorted) this.sortMany(count);
     return true;
   }
 
   /** Spread the ring bucket that was just gathered over buckets of its own. */
   private refine(count: number): void {
-    const state = this.zones;
-    const width = state[WIDTH]!;
-    let buckets = BUCKETS_MIN;
+    const { zones } = this;
+    const width = zones[WIDTH]!;
+    let buckets = FINE_MIN;
     while (buckets * 2 < count && buckets < FINE_MAX && buckets < width) buckets *= 2;
     if (buckets > width) buckets = width;
     if (buckets > this.fine.length) this.fine = new Int32Array(buckets).fill(NIL);
     this.fineBuckets = buckets;
     this.fineAt = 0;
-    state[FINE_INVERSE] = buckets / width;
-    state[FINE_START] = state[NEAR_END]! - width;
+    zones[FINE_INVERSE] = buckets / width;
+    zones[FINE_START] = zones[NEAR_END]! - width;
     // A bucket partly near already keeps what is left of it: nothing before the old end was in its list.
-    state[NEAR_END] = state[FINE_START]!;
+    zones[NEAR_END] = zones[FINE_START]!;
     for (let i = count - 1; i >= 0; i--) {
-      const bucket = ((this.nearTime[i]! - state[FINE_START]!) * state[FINE_INVERSE]!) | 0;
-      this.link(this.fine, bucket, this.nearSlots[i]!);
+      const slot = this.near[i]!;
+      this.link(this.fine, ((this.timeOf(slot) - zones[FINE_START]!) * zones[FINE_INVERSE]!) | 0, slot);
     }
-    this.nearCount = 0;
-    if (this.nearSlots.length > 4096) this.narrowNear();
+    if (this.near.length > 4096) this.narrowNear();
   }
 
   private refillFine(): boolean {
-    const state = this.zones;
-    const fine = this.fine;
+    const { fine, zones } = this;
     while (this.fineAt < this.fineBuckets) {
       const bucket = this.fineAt++;
       const head = fine[bucket]!;
       if (head === NIL) continue;
       fine[bucket] = NIL;
-      state[NEAR_END] = state[FINE_START]! + this.fineAt / state[FINE_INVERSE]!;
+      zones[NEAR_END] = zones[FINE_START]! + this.fineAt / zones[FINE_INVERSE]!;
       return this.gather(head);
     }
     this.fineBuckets = 0;
-    state[NEAR_END] = state[FINE_END]!;
+    zones[NEAR_END] = zones[FINE_END]!;
     return false;
   }
 
   /** Let the ring reach as far as it can: a quarter at a time, from the coarse ring. */
   private advanceHorizon(): void {
-    const state = this.zones;
-    const reach = this.turn * state[WIDTH]! + (this.ringMask + 1) * state[WIDTH]!;
-    while (state[HORIZON]! + state[COARSE_WIDTH]! <= reach) {
-      const bucket = ((state[HORIZON]! * state[COARSE_INVERSE]!) | 0) & COARSE_MASK;
-      state[HORIZON]! += state[COARSE_WIDTH]!;
-      state[COARSE_END]! += state[COARSE_WIDTH]!;
-      this.scatterCoarse(bucket);
-    }
-    if (this.beyondCount > 0 && state[BEYOND_MIN]! < state[COARSE_END]!) this.scatterBeyond();
+    const { zones } = this;
+    while (zones[NEAR_END]! >= zones[ADVANCE_AT]!) this.coarseCount -= this.scatter(this.takeCoarse());
+    if (this.beyondCount > 0 && zones[BEYOND_MIN]! < zones[COARSE_END]!) this.scatterBeyond();
   }
 
-  private scatterCoarse(bucket: number): void {
-    let slot = this.coarse[bucket]!;
-    if (slot === NIL) return;
-    this.coarse[bucket] = NIL;
-    const { ints } = this;
-    while (slot !== NIL) {
-      const next = ints[slot * INTS + NEXT]!;
-      this.coarseCount--;
+  /** The list of the coarse bucket at the horizon, which moves past it. */
+  private takeCoarse(): number {
+    const { coarse, zones } = this;
+    const bucket = ((zones[HORIZON]! * zones[COARSE_INVERSE]!) | 0) & COARSE_MASK;
+    const head = coarse[bucket]!;
+    coarse[bucket] = NIL;
+    zones[ADVANCE_AT]! += zones[COARSE_WIDTH]!;
+    zones[HORIZON]! += zones[COARSE_WIDTH]!;
+    zones[COARSE_END]! += zones[COARSE_WIDTH]!;
+    return head;
+  }
+
+  /** Place the events of a list anew; returns how many they are. */
+  private scatter(head: number): number {
+    let count = 0;
+    for (let slot = head; slot !== NIL; count++) {
+      const next = this.nextOf(slot);
       this.insert(slot);
       slot = next;
     }
+    return count;
   }
 
   private scatterBeyond(): void {
-    const { ints } = this;
-    let slot = this.beyond;
-    this.beyond = NIL;
+    const head = this.coarse[BEYOND]!;
+    this.coarse[BEYOND] = NIL;
     this.beyondCount = 0;
     this.zones[BEYOND_MIN] = Infinity;
-    while (slot !== NIL) {
-      const next = ints[slot * INTS + NEXT]!;
-      this.insert(slot);
-      slot = next;
-    }
+    this.scatter(head);
   }
 
   /** The ring is empty: go on where the coarse ring has something. */
   private enterCoarse(): void {
-    const state = this.zones;
-    let bucket = ((state[HORIZON]! * state[COARSE_INVERSE]!) | 0) & COARSE_MASK;
-    while (this.coarse[bucket] === NIL) {
-      bucket = (bucket + 1) & COARSE_MASK;
-      state[HORIZON]! += state[COARSE_WIDTH]!;
-      state[COARSE_END]! += state[COARSE_WIDTH]!;
-    }
-    this.turn = state[HORIZON]! / state[WIDTH]!;
-    state[NEAR_END] = state[HORIZON]!;
-    state[FINE_END] = state[HORIZON]!;
+    const { zones } = this;
+    let head = this.takeCoarse();
+    while (head === NIL) head = this.takeCoarse();
+    this.startNearAt(zones[HORIZON]! - zones[COARSE_WIDTH]!);
+    this.coarseCount -= this.scatter(head);
     this.advanceHorizon();
   }
 
@@ -254,73 +302,100 @@ export abstract class EventZones extends EventFront {
   }
 
   /** Place the zones: what is before `fromNs` is near. */
-  protected layOut(width: number, buckets: number, fromNs: number): void {
-    const state = this.zones;
+  private layOut(width: number, buckets: number, fromNs: number): void {
+    const { zones } = this;
     if (this.ring.length !== buckets) this.ring = new Int32Array(buckets).fill(NIL);
     this.ringMask = buckets - 1;
-    state[WIDTH] = width;
-    state[INVERSE] = 1 / width;
-    state[COARSE_WIDTH] = (buckets / 4) * width;
-    state[COARSE_INVERSE] = 1 / state[COARSE_WIDTH]!;
-    this.turn = Math.floor(fromNs / width);
-    state[NEAR_END] = this.turn * width;
-    state[FINE_END] = state[NEAR_END]!;
-    state[HORIZON] =
-      Math.floor((state[NEAR_END]! + buckets * width) / state[COARSE_WIDTH]!) * state[COARSE_WIDTH]!;
-    state[COARSE_END] = state[HORIZON]! + (COARSE - 1) * state[COARSE_WIDTH]!;
+    zones[WIDTH] = width;
+    zones[INVERSE] = 1 / width;
+    const coarseWidth = (buckets / 4) * width;
+    zones[COARSE_WIDTH] = coarseWidth;
+    zones[COARSE_INVERSE] = 1 / coarseWidth;
+    this.startNearAt(Math.floor(fromNs / width) * width);
+    const reach = zones[NEAR_END]! + buckets * width;
+    zones[HORIZON] = Math.floor(reach / coarseWidth) * coarseWidth;
+    zones[ADVANCE_AT] = zones[HORIZON]! + coarseWidth - buckets * width;
+    zones[COARSE_END] = zones[HORIZON]! + (COARSE - 1) * coarseWidth;
   }
 
-  protected get zoneBytes(): number {
-    return this.fine.byteLength + this.ring.byteLength + this.coarse.byteLength;
+  /** The ring goes on at a time that is a multiple of the width; whatever comes before it is near. */
+  private startNearAt(atNs: number): void {
+    const { zones } = this;
+    zones[NEAR_END] = atNs;
+    zones[FINE_END] = atNs;
+    this.ringAt = ((atNs * zones[INVERSE]!) | 0) & this.ringMask;
   }
 
-  /** Empty every zone into one chain, without the dead. */
-  protected collect(): number {
-    const { ints } = this;
+  /** Few events: all in the sorted array, whatever their time. */
+  protected allNear(): void {
+    this.ring = new Int32Array(0);
+    this.ringMask = 0;
+    this.zones.fill(Infinity, NEAR_END, COARSE_END + 1);
+    this.zones[BEYOND_MIN] = Infinity;
+  }
+
+  /** Place all events anew, the dead ones dropped: in buckets of `width`, or all near if `buckets` is 0. */
+  protected rearrange(width: number, buckets: number): void {
+    let low = Infinity;
+    const chain = this.collect();
+    for (let slot = chain; slot !== NIL; slot = this.nextOf(slot)) low = Math.min(low, this.timeOf(slot));
+    if (buckets === 0) this.allNear();
+    else this.layOut(width, buckets, low);
+    this.scatter(chain);
+  }
+
+  /** Nothing is pending: small again. */
+  protected restZones(): void {
+    this.fine = new Int32Array(FINE_MIN).fill(NIL);
+    this.fineBuckets = 0;
+    this.narrowNear();
+    this.allNear();
+  }
+
+  /** Empty every zone into one chain, without the dead: events of one instant in the order of scheduling. */
+  private collect(): number {
     let chain = NIL;
     const add = (slot: number): void => {
       if (!this.isLive(slot)) {
         this.release(slot);
         return;
       }
-      ints[slot * INTS + NEXT] = chain;
+      this.setNext(slot, chain);
       chain = slot;
     };
-    const addList = (head: number): void => {
-      for (let slot = head; slot !== NIL;) {
-        const next = ints[slot * INTS + NEXT]!;
-        add(slot);
-        slot = next;
+    const addLists = (heads: Int32Array, reversed: boolean): void => {
+      for (let list = 0; list < heads.length; list++) {
+        if (heads[list] === NIL) continue;
+        for (let slot = reversed ? this.reverse(heads[list]!) : heads[list]!; slot !== NIL;) {
+          const next = this.nextOf(slot);
+          add(slot);
+          slot = next;
+        }
+        heads[list] = NIL;
       }
     };
-    for (const heads of [this.fine, this.ring, this.coarse]) {
-      for (let bucket = 0; bucket < heads.length; bucket++) {
-        if (heads[bucket] === NIL) continue;
-        addList(heads[bucket]!);
-        heads[bucket] = NIL;
-      }
-    }
-    addList(this.beyond);
+    addLists(this.fine, false);
+    addLists(this.ring, false);
+    addLists(this.coarse, true);
     this.emptyFront(add);
     this.fineBuckets = 0;
     this.ringCount = 0;
     this.coarseCount = 0;
-    this.beyond = NIL;
     this.beyondCount = 0;
     this.zones[BEYOND_MIN] = Infinity;
     this.narrowNear();
     return chain;
   }
 
-  /** Few events: all in the sorted array, whatever their time. */
-  protected allNear(): void {
-    const state = this.zones;
-    this.ring = new Int32Array(0);
-    this.ringMask = 0;
-    state[NEAR_END] = Infinity;
-    state[FINE_END] = Infinity;
-    state[HORIZON] = Infinity;
-    state[COARSE_END] = Infinity;
-    state[BEYOND_MIN] = Infinity;
+  /** Turn a list round; returns its new head. */
+  private reverse(head: number): number {
+    let reversed = NIL;
+    for (let slot = head; slot !== NIL;) {
+      const next = this.nextOf(slot);
+      this.setNext(slot, reversed);
+      reversed = slot;
+      slot = next;
+    }
+    return reversed;
   }
 }

@@ -1,7 +1,7 @@
 import { longer } from '../columns/longer.ts';
 import { BucketEventQueue } from './bucket-event-queue.ts';
 import { KINDS_MAX } from './event-store.ts';
-import { DUE, FiredEvent, LIMIT, type EventHandle, type EventQueue } from './event-queue.ts';
+import { FiredEvent, type EventHandle, type EventQueue } from './event-queue.ts';
 
 /** Virtual time is an integer number of nanoseconds; 2^53 of them are 104 days. */
 export const NS_PER_US = 1_000;
@@ -106,7 +106,7 @@ export class Simulation {
   at(timeNs: number, kind: number, a = 0, b = 0, priority = NORMAL): EventHandle {
     if (!(timeNs >= this.clock[0]!) || !Number.isSafeInteger(timeNs)) this.refuse(timeNs);
     if (!(kind < this.handlers.length)) this.refuseKind(kind);
-    this.queue.times[DUE] = timeNs;
+    this.queue.dueNs = timeNs;
     const slot = this.queue.pushDue(priority, kind, a, b);
     if (this.queue.size > this.peakPending) this.peakPending = this.queue.size;
     return this.queue.handleOf(slot);
@@ -121,7 +121,7 @@ export class Simulation {
     const timeNs = this.clock[0]! + delayNs;
     if (!(delayNs >= 0) || !Number.isSafeInteger(timeNs)) this.refuse(timeNs);
     if (!(kind < this.handlers.length)) this.refuseKind(kind);
-    this.queue.times[DUE] = timeNs;
+    this.queue.dueNs = timeNs;
     this.queue.pushDue(NORMAL, kind, a, b);
     if (this.queue.size > this.peakPending) this.peakPending = this.queue.size;
   }
@@ -176,7 +176,7 @@ export class Simulation {
       return this.runUntil(untilNs);
     } finally {
       this.running = false;
-      this.queue.times[LIMIT] = Infinity;
+      this.queue.limitNs = Infinity;
     }
   }
 
@@ -189,7 +189,7 @@ export class Simulation {
     const { queue, event, limits } = this;
     const first = this.fired;
     const lastEvent = first + limits.events;
-    queue.times[LIMIT] = Math.min(untilNs, limits.timeNs + 1);
+    queue.limitNs = Math.min(untilNs, limits.timeNs + 1);
     while (this.fired < lastEvent && queue.pop(event)) {
       this.fire();
       if (this.stopReason === undefined) continue;
