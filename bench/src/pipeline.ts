@@ -95,10 +95,10 @@ export function measureTimers(
     exponentialColumn('start', PACKET_GAP_NS, FLOWS),
     exponentialColumn('packet', PACKET_GAP_NS, INCREMENTS),
   ]);
-  const contenders: Contender[] = TIMERS.map(({ name, note }) => ({
+  const contenders: Contender[] = TIMERS.map(({ name, note, without }) => ({
     name,
     note,
-    agrees: true,
+    agrees: without === undefined,
     turn: () => nodeTurn({ bench: 'timers', name, columns, packets }),
   }));
   const ns3 = native?.ns3;

@@ -11,6 +11,8 @@ export const TIMEOUT_NS = 200 * NS_PER_MS;
 export interface Timers {
   readonly name: string;
   readonly note?: string;
+  /** Packets, but no timers: what the others cost more, timers cost. */
+  readonly without?: true;
   /** One flow for each of `starts`, the time of its first packet; `gaps` between packets, repeating. */
   readonly prepare: (starts: Float64Array, gaps: Float64Array, packets: number) => () => number;
 }
@@ -25,6 +27,12 @@ export const TIMERS: readonly Timers[] = [
     name: 'vipsim moved',
     note: 'cancel and schedule',
     prepare: (starts, gaps, packets) => movedTimers(new Simulation(), starts, gaps, packets),
+  },
+  {
+    name: 'vipsim without timers',
+    note: 'the packets alone: what the others take beyond this is for timers',
+    without: true,
+    prepare: (starts, gaps, packets) => packetsAlone(new Simulation(), starts, gaps, packets),
   },
   {
     name: 'vipsim HeapEventQueue',
@@ -86,26 +94,45 @@ function lazyTimers(
   let sent = 0;
   let expired = 0;
   const expire = simulation.on((flow) => {
-    if (deadlines[flow]! > simulation.nowNs) {
-      simulation.at(deadlines[flow]!, expire, flow);
+    const leftNs = deadlines[flow]! - simulation.nowNs;
+    if (leftNs > 0) {
+      simulation.post(leftNs, expire, flow);
       return;
     }
     armed[flow] = 0;
     expired++;
   });
   const packet = simulation.on((flow) => {
-    const { nowNs } = simulation;
-    deadlines[flow] = nowNs + TIMEOUT_NS;
+    deadlines[flow] = simulation.nowNs + TIMEOUT_NS;
     if (armed[flow] === 0) {
       armed[flow] = 1;
-      simulation.at(nowNs + TIMEOUT_NS, expire, flow);
+      simulation.post(TIMEOUT_NS, expire, flow);
     }
-    simulation.at(nowNs + gaps[sent & mask]!, packet, flow);
+    simulation.post(gaps[sent & mask]!, packet, flow);
     if (++sent === packets) simulation.stop('enough');
   });
   for (let flow = 0; flow < starts.length; flow++) simulation.at(starts[flow]!, packet, flow);
   return () => {
     simulation.run();
     return expired;
+  };
+}
+
+function packetsAlone(
+  simulation: Simulation,
+  starts: Float64Array,
+  gaps: Float64Array,
+  packets: number,
+): () => number {
+  const mask = gaps.length - 1;
+  let sent = 0;
+  const packet = simulation.on((flow) => {
+    simulation.post(gaps[sent & mask]!, packet, flow);
+    if (++sent === packets) simulation.stop('enough');
+  });
+  for (let flow = 0; flow < starts.length; flow++) simulation.at(starts[flow]!, packet, flow);
+  return () => {
+    simulation.run();
+    return 0;
   };
 }
