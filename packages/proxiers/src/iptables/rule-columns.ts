@@ -6,7 +6,7 @@ import { longer } from '@vipsim/sim-core';
  */
 export class RuleColumns {
   capacity: number;
-  match: Uint16Array;
+  match: Uint32Array;
   protocol: Uint8Array;
   port: Uint16Array;
   source: Uint32Array;
@@ -20,7 +20,7 @@ export class RuleColumns {
 
   constructor(capacity: number) {
     this.capacity = capacity;
-    this.match = new Uint16Array(capacity);
+    this.match = new Uint32Array(capacity);
     this.protocol = new Uint8Array(capacity);
     this.port = new Uint16Array(capacity);
     this.source = new Uint32Array(capacity);

@@ -27,6 +27,19 @@ export const STATE_FIRST = 4096;
 /** `-m statistic --mode random`, the threshold in the value column. */
 export const STATISTIC = 8192;
 
+/** `-m recent --rcheck --seconds … --reap` on the list of the chain jumped to; the seconds in the value column. */
+export const RECENT_CHECK = 16384;
+/** `-m recent --set` on the list of the rule's own chain. */
+export const RECENT_SET = 32768;
+/** `! -d`. */
+export const DESTINATION_NOT = 65536;
+/** `-i`, the interface or prefix by which the local detector tells pods. */
+export const FROM_LINK = 131072;
+/** `! -i`. */
+export const FROM_LINK_NOT = 262144;
+/** `-m nfacct`, the counter in the value column. */
+export const NFACCT = 524288;
+
 /** The shape of nearly all rules of KUBE-SERVICES. */
 export const SERVICE_SHAPE = COMMENT | PROTOCOL | PORT | DESTINATION;
 
@@ -51,6 +64,8 @@ export const MASQUERADE = 7;
 /** The mark is in the value column. */
 export const MARK_OR = 8;
 export const MARK_XOR = 9;
+/** To this node's address. */
+export const SNAT = 10;
 
 /** 1 << masqueradeBit, kube-proxy's default bit 14. */
 export const MASQUERADE_MARK = 0x4000;
