@@ -38,6 +38,10 @@ class NaiveQueue implements EventQueue {
     return slot;
   }
 
+  isPending(handle: number): boolean {
+    return this.#entries.some(({ sequence }) => sequence === handle);
+  }
+
   cancel(handle: number): boolean {
     const before = this.#entries.length;
     this.#entries = this.#entries.filter((entry) => entry.sequence !== handle);
@@ -326,11 +330,16 @@ test('an observer sees every event before it is handled, and events are counted 
   ]);
 });
 
-test('a cancelled event does not fire, and cancelling twice says so', (t) => {
+test('a cancelled event does not fire, and cancelling a stale handle is refused with its number', (t) => {
   const simulation = new Simulation();
   const handle = simulation.schedule(1, () => t.fail());
-  t.true(simulation.cancel(handle));
-  t.false(simulation.cancel(handle));
+  t.true(simulation.isPending(handle));
+  simulation.cancel(handle);
+  t.false(simulation.isPending(handle));
+  t.throws(() => simulation.cancel(handle), {
+    message: `cannot cancel event ${handle} at 0 ns: it has fired or was cancelled before`,
+  });
+  t.throws(() => simulation.cancel(NaN), { message: /cannot cancel event NaN/ });
   t.is(simulation.pending, 0);
   t.is(simulation.run().kind, 'drained');
 });

@@ -51,6 +51,7 @@ class BoundedFrequencyRunner implements SyncRunner {
     this.#queued = false;
     this.#held = true;
     if (this.#timer !== undefined) this.#simulation.cancel(this.#timer);
+    this.#timer = undefined;
     this.#work((succeeded) => {
       const { maxIntervalNs, retryNs, minIntervalNs } = this.#trigger;
       this.#wake(succeeded ? maxIntervalNs : Math.min(retryNs, maxIntervalNs));
@@ -62,7 +63,10 @@ class BoundedFrequencyRunner implements SyncRunner {
   }
 
   #wake(delayNs: number): void {
-    this.#timer = this.#simulation.schedule(delayNs, () => this.request());
+    this.#timer = this.#simulation.schedule(delayNs, () => {
+      this.#timer = undefined;
+      this.request();
+    });
   }
 }
 

@@ -35,6 +35,8 @@ export interface EventQueue {
   /** Schedule at `atNs`: `pushDue` for those who do not count bytes. */
   push(atNs: number, priority: number, kind: number, a: number, b: number): number;
   handleOf(slot: number): EventHandle;
+  /** False for a handle whose event has fired or was cancelled. */
+  isPending(handle: EventHandle): boolean;
   /** True if the event was pending and will now not fire; false for a handle already fired or cancelled. */
   cancel(handle: EventHandle): boolean;
   /** When the first event fires; Infinity when there is none. */
@@ -99,11 +101,14 @@ export class HeapEventQueue implements EventQueue {
     return this.#slots[slot]!.generation * SLOTS + slot;
   }
 
-  cancel(handle: EventHandle): boolean {
+  isPending(handle: EventHandle): boolean {
     const entry = this.#slots[handle % SLOTS];
-    if (entry === undefined || !entry.pending || entry.generation !== Math.floor(handle / SLOTS))
-      return false;
-    entry.pending = false;
+    return entry !== undefined && entry.pending && entry.generation === Math.floor(handle / SLOTS);
+  }
+
+  cancel(handle: EventHandle): boolean {
+    if (!this.isPending(handle)) return false;
+    this.#slots[handle % SLOTS]!.pending = false;
     this.#size--;
     return true;
   }

@@ -165,11 +165,16 @@ export abstract class EventStore {
     this.doubles[slot << 2] = UNUSED;
   }
 
+  /** False for a stale handle. (A cancelled record has a negative generation until it is met, as no handle has.) */
+  isPending(handle: EventHandle): boolean {
+    const slot = handle % SLOTS_MAX;
+    return slot >= 0 && slot < this.fresh && Number.isInteger(slot) && this.handleOf(slot) === handle;
+  }
+
   /** Mark the event of a handle as cancelled. False for a stale handle. */
   protected kill(handle: EventHandle): boolean {
-    const slot = handle % SLOTS_MAX;
-    if (!(slot >= 0 && slot < this.fresh) || this.handleOf(slot) !== handle) return false;
-    this.ints[(slot << 3) | 5]! |= 0x80000000;
+    if (!this.isPending(handle)) return false;
+    this.ints[((handle % SLOTS_MAX) << 3) | 5]! |= 0x80000000;
     return true;
   }
 

@@ -133,9 +133,20 @@ export class Simulation {
     return this.at(this.clock[0]! + delayNs, CALLBACK, slot, 0, priority);
   }
 
-  /** True if the event was pending and will now not fire; false if it has fired or was cancelled before. */
-  cancel(handle: EventHandle): boolean {
-    return this.queue.cancel(handle);
+  /**
+   * Make sure that an event which is pending does not fire.
+   * @throws RangeError for a stale handle: its event has fired or was cancelled before. `isPending` tells.
+   */
+  cancel(handle: EventHandle): void {
+    if (!this.queue.cancel(handle)) {
+      throw new RangeError(
+        `cannot cancel event ${handle} at ${this.nowNs} ns: it has fired or was cancelled before`,
+      );
+    }
+  }
+
+  isPending(handle: EventHandle): boolean {
+    return this.queue.isPending(handle);
   }
 
   /** When the next event fires; Infinity when there is none. */
