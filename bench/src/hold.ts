@@ -19,8 +19,8 @@ export interface HoldScores {
   readonly scores: readonly Score[];
 }
 
-const WARMUP_MIN = 200_000;
-const WARMUP_MAX = 1_000_000;
+/** So many that V8 has compiled all that it will. */
+const WARMUP = 2_000_000;
 
 /** All structures at one shape of increments and one number of pending events. */
 export function measureHold(
@@ -32,7 +32,7 @@ export function measureHold(
 ): HoldScores {
   const columns = join(folder, `${shape}-${pending}.columns`);
   writeColumns(columns, holdColumns(shape, pending));
-  const warmup = Math.min(WARMUP_MAX, Math.max(WARMUP_MIN, pending));
+  const warmup = WARMUP;
   const steps = Math.max(effort.steps, pending);
   const { rounds, msMax } = effort;
   const contenders: Contender[] = STRUCTURES.map(({ name, note, stable }) => ({

@@ -56,7 +56,7 @@ export function readOptions(args: readonly string[]): BenchOptions {
     shapes: shapes.map((shape) => oneOf(shape, SHAPE_NAMES)),
     rounds: wholeNumber(values.rounds ?? (quick ? '3' : '5')),
     packets: wholeNumber(values.packets ?? (quick ? '2e5' : '2e6')),
-    steps: quick ? 300_000 : 1_000_000,
+    steps: quick ? 300_000 : 4_000_000,
     turnMsMax: quick ? 500 : 4000,
     parts: values.only.split(',').map((part) => oneOf(part, PARTS)),
     native: values.native,

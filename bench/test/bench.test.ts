@@ -51,7 +51,9 @@ test('all simulators bring the packets of the pipeline through in the same time'
 test('moved and lazily checked timers expire alike, and some do', (t) => {
   const starts = holdColumns('uniform', 50)[0];
   const gaps = holdColumns('exponential', 1, 1024)[1].map((gap) => gap * 60);
-  const expired = TIMERS.map(({ prepare }) => prepare(starts, gaps, 20_000)());
+  const expired = TIMERS.filter(({ without }) => without === undefined).map(({ prepare }) =>
+    prepare(starts, gaps, 20_000)(),
+  );
   t.deepEqual(
     expired,
     expired.map(() => expired[0]!),
