@@ -2,11 +2,13 @@ import { join } from 'node:path';
 import { commandTurn, nodeTurn } from './children.ts';
 import { writeColumns } from './columns.ts';
 import { contest, type Contender, type Score } from './contest.ts';
-import { STRUCTURES } from './holders.ts';
+import { OURS, STRUCTURES } from './holders.ts';
 import { holdColumns, type Shape } from './increments.ts';
 import { NS3_SCHEDULERS, type Native } from './native.ts';
 
 export interface HoldEffort {
+  /** Parts of the names of rivals; empty for all. */
+  readonly against: readonly string[];
   readonly rounds: number;
   /** Holds measured in a turn, unless `msMax` is over before. */
   readonly steps: number;
@@ -34,7 +36,7 @@ export function measureHold(
   writeColumns(columns, holdColumns(shape, pending));
   const warmup = WARMUP;
   const steps = Math.max(effort.steps, pending);
-  const { rounds, msMax } = effort;
+  const { against, rounds, msMax } = effort;
   const contenders: Contender[] = STRUCTURES.map(({ name, note, stable }) => ({
     name,
     note,
@@ -44,7 +46,10 @@ export function measureHold(
   if (native !== undefined) {
     contenders.push(...nativeContenders(native, [columns, String(warmup), String(steps), String(msMax)]));
   }
-  return { shape, pending, scores: contest(contenders, rounds) };
+  const wanted = contenders.filter(
+    ({ name }) => name === OURS || against.length === 0 || against.some((part) => name.includes(part)),
+  );
+  return { shape, pending, scores: contest(wanted, rounds) };
 }
 
 function nativeContenders({ hold, ns3 }: Native, args: readonly string[]): Contender[] {

@@ -72,11 +72,11 @@ function bench(options: BenchOptions, folder: string): void {
 }
 
 function holdScores(options: BenchOptions, folder: string, native: Native | undefined) {
-  const { shapes, sizes, rounds, steps, turnMsMax: msMax } = options;
+  const { shapes, sizes, against, rounds, steps, turnMsMax: msMax } = options;
   return shapes.flatMap((shape) =>
     sizes
       .filter((pending) => shape === shapes[0] || pending <= OTHER_SHAPES_MAX)
-      .map((pending) => measureHold(shape, pending, { rounds, steps, msMax }, folder, native)),
+      .map((pending) => measureHold(shape, pending, { against, rounds, steps, msMax }, folder, native)),
   );
 }
 

@@ -5,6 +5,7 @@ export const USAGE = `pnpm bench [options]
   --quick               few and short: sizes 1e3 and 1e5, 200,000 packets
   --sizes 1e3,1e5,…     pending events of the hold model (1e3,1e5,1e6,1e7)
   --increments SHAPES   ${SHAPE_NAMES.join(', ')}; or all (exponential)
+  --against NAMES       only those rivals of the hold model whose names hold one of these texts
   --rounds N            turns of each (5)
   --packets N           packets of pipeline and timers (2,000,000)
   --only PARTS          of hold,pipeline,timers (all three)
@@ -16,6 +17,8 @@ export const USAGE = `pnpm bench [options]
 export interface BenchOptions {
   readonly sizes: readonly number[];
   readonly shapes: readonly Shape[];
+  /** Parts of names; empty for all. */
+  readonly against: readonly string[];
   readonly rounds: number;
   readonly packets: number;
   /** Holds measured in a turn at least, unless they take longer than `turnMsMax`. */
@@ -39,6 +42,7 @@ export function readOptions(args: readonly string[]): BenchOptions {
       quick: { type: 'boolean', default: false },
       sizes: { type: 'string' },
       increments: { type: 'string', default: 'exponential' },
+      against: { type: 'string' },
       rounds: { type: 'string' },
       packets: { type: 'string' },
       only: { type: 'string', default: PARTS.join(',') },
@@ -54,6 +58,7 @@ export function readOptions(args: readonly string[]): BenchOptions {
   return {
     sizes: (values.sizes ?? (quick ? '1e3,1e5' : '1e3,1e5,1e6,1e7')).split(',').map(wholeNumber),
     shapes: shapes.map((shape) => oneOf(shape, SHAPE_NAMES)),
+    against: values.against?.split(',') ?? [],
     rounds: wholeNumber(values.rounds ?? (quick ? '3' : '5')),
     packets: wholeNumber(values.packets ?? (quick ? '2e5' : '2e6')),
     steps: quick ? 300_000 : 4_000_000,
