@@ -4,7 +4,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { stringify } from 'yaml';
 import { ClusterIps, covering, NodePorts } from '../src/kubernetes/allocate.ts';
-import { servicePortName, type Cluster } from '../src/kubernetes/cluster.ts';
+import { HINT_BY_SERVICE, NO_HINT, servicePortName, type Cluster } from '../src/kubernetes/cluster.ts';
 import { locate } from '../src/kubernetes/json-locator.ts';
 import { InputError, readCluster, scaleCluster, type ReadOptions } from '../src/kubernetes/read.ts';
 import { syntheticCluster, SYNTHETIC_DEFAULTS } from '../src/kubernetes/synthetic.ts';
@@ -90,7 +90,7 @@ test('a dump becomes the cluster as it is: slices, conditions, pods shared by Se
   t.is(nodeOf('198.51.100.1'), '(outside)');
   t.is(formatCidr(cluster.podCidr), '10.20.0.0/23');
   t.deepEqual(cluster.notes, [
-    'read 1 dual-stack Service as IPv4 alone',
+    'read 1 dual-stack Service as IPv4 alone (vipsim rules --mode iptables --family ipv6 prints the IPv6 rules)',
     'left out 1 EndpointSlice with addresses other than IPv4',
     'left out 1 EndpointSlice of no Service in the input',
     'left out 1 port of EndpointSlices that their Service does not have',
@@ -172,7 +172,9 @@ test('named target ports are looked up per pod; what nothing serves is said in a
     'default/bare 6 80 node 0 >',
     'default/lb 6 80 node 0 > 10.244.0.2:80/3 10.244.2.2:80/3 10.244.1.2:80/3',
   ]);
-  t.deepEqual(cluster.notes.slice(0, 1), ['left out 1 IPv6-only Service']);
+  t.deepEqual(cluster.notes.slice(0, 1), [
+    'left out 1 IPv6-only Service (vipsim rules --mode iptables --family ipv6 prints the IPv6 rules)',
+  ]);
   t.deepEqual(cluster.notes.slice(-4), [
     'no endpoints, as the selector matches no pod of the input: default/lost',
     'no endpoints, as there is neither a selector nor an EndpointSlice: default/bare',
@@ -701,6 +703,113 @@ function columnsOf(cluster: Cluster): unknown {
 }
 
 /** `namespace/name:port protocol port node N > address:port/conditions …` */
+/** Pods `a-0`, `a-1`, … of zone a, and so on, behind one Service; nodes have 4 CPUs unless told. */
+function zoned(counts: Record<string, number>, spec: object, cpus: Record<string, string> = {}): object[] {
+  const objects: object[] = [
+    {
+      kind: 'Service',
+      metadata: { name: 'web' },
+      spec: { ports: [{ port: 80 }], selector: { app: 'x' } },
+      ...spec,
+    },
+  ];
+  for (const [zone, count] of Object.entries(counts)) {
+    objects.push({
+      kind: 'Node',
+      metadata: { name: `node-${zone}`, labels: { 'topology.kubernetes.io/zone': zone } },
+      status: {
+        conditions: [{ type: 'Ready', status: 'True' }],
+        allocatable: { cpu: cpus[zone] ?? '4' },
+      },
+    });
+    for (let i = 0; i < count; i++) {
+      objects.push(podNamed(`${zone}-${i}`, { spec: { nodeName: `node-${zone}` } }));
+    }
+  }
+  return objects;
+}
+
+/** Zones that the endpoints are hinted for, `-` for none, in order. */
+function hintsOf(cluster: Cluster): string {
+  const { endpoints } = cluster;
+  const rows = Array.from({ length: endpoints.count }, (_, row) => endpoints.hints[endpoints.hint[row]!]!);
+  return rows.map(({ zones }) => zones.join('+') || '-').join(' ');
+}
+
+const AUTO = { metadata: { name: 'web', annotations: { 'service.kubernetes.io/topology-mode': 'Auto' } } };
+
+test('topology aware routing hints endpoints for their own zone and gives surplus ones to zones with too few', (t) => {
+  // Shares of 3 CPUs, desired 3 each: zone a gives one to zone c.
+  t.is(hintsOf(readCluster(sourceOf(zoned({ a: 4, b: 3, c: 2 }, AUTO)))), 'c a a a b b b c c');
+  // 6 endpoints, 4 + 12 CPUs: a is to have 1.5 but at least 2, b 4.5; a gives one.
+  t.is(hintsOf(readCluster(sourceOf(zoned({ a: 3, b: 3 }, AUTO, { b: '12' })))), 'b a a b b b');
+  // The older annotation wins; equal shares move nothing.
+  const older = {
+    metadata: {
+      name: 'web',
+      annotations: {
+        'service.kubernetes.io/topology-mode': 'Disabled',
+        'service.kubernetes.io/topology-aware-hints': 'auto',
+      },
+    },
+  };
+  t.is(hintsOf(readCluster(sourceOf(zoned({ a: 2, b: 2 }, older)))), 'a a b b');
+  t.is(hintsOf(readCluster(sourceOf(zoned({ a: 2, b: 2 }, {})))), '- - - -');
+});
+
+test('topology aware routing hints nothing where zones, CPUs or endpoints do not suffice', (t) => {
+  t.is(hintsOf(readCluster(sourceOf(zoned({ a: 4 }, AUTO)))), '- - - -', 'one zone');
+  t.is(
+    hintsOf(readCluster(sourceOf(zoned({ a: 1, b: 1, c: 0 }, AUTO)))),
+    '- -',
+    'fewer endpoints than zones',
+  );
+  t.is(
+    hintsOf(readCluster(sourceOf(zoned({ a: 2, b: 2 }, AUTO, { b: '0' })))),
+    '- - - -',
+    'a node without CPUs',
+  );
+  // 2 endpoints, shares 3/4 and 1/4: minima of 2 and 1 are more than there are.
+  t.is(hintsOf(readCluster(sourceOf(zoned({ a: 1, b: 1 }, AUTO, { a: '3', b: '1000m' })))), '- -');
+});
+
+test('hints are taken from slices; without slices trafficDistribution decides for each endpoint', (t) => {
+  const hinted = {
+    kind: 'EndpointSlice',
+    addressType: 'IPv4',
+    metadata: { labels: { 'kubernetes.io/service-name': 'web' } },
+    endpoints: [
+      {
+        addresses: ['10.244.0.2'],
+        hints: { forZones: [{ name: 'a' }, { name: 'b' }], forNodes: [{ name: 'n1' }] },
+      },
+      { addresses: ['10.244.0.3'] },
+    ],
+    ports: [{ port: 80 }],
+  };
+  const close = service('web', [{ port: 80 }], { trafficDistribution: 'PreferClose' });
+  const { endpoints, services } = read(close, hinted);
+  t.is(services[0]!.distribution, 'zone');
+  t.deepEqual(endpoints.hints[endpoints.hint[0]!], { zones: ['a', 'b'], nodes: ['n1'] });
+  t.is(endpoints.hint[1], NO_HINT);
+  t.is(scaleCluster(read(close, hinted), 4).endpoints.hint[2], HINT_BY_SERVICE);
+
+  const node = read(
+    service('web', [{ port: 80 }], { selector: { app: 'x' }, trafficDistribution: 'PreferSameNode' }),
+    podNamed('x', {}),
+  );
+  t.is(node.services[0]!.distribution, 'node');
+  t.is(node.endpoints.hint[0], HINT_BY_SERVICE);
+  t.throws(() => read(service('web', [{ port: 80 }], { trafficDistribution: 'Near' })), {
+    instanceOf: InputError,
+    message: /trafficDistribution.*"Near" is not known.*PreferSameZone/s,
+  });
+});
+
+function sourceOf(items: object[]): { name: string; text: string }[] {
+  return [{ name: 'test.json', text: JSON.stringify({ kind: 'List', items }) }];
+}
+
 function rowsOf(cluster: Cluster): string[] {
   const { ports, endpoints } = cluster;
   return Array.from({ length: ports.count }, (_, port) => {
@@ -761,3 +870,35 @@ function readJson(items: object[]): Cluster {
 function fixture(name: string): { name: string; text: string } {
   return { name, text: readFileSync(new URL(`fixtures/kubernetes/${name}`, import.meta.url), 'utf8') };
 }
+
+test('more pods than a node has addresses of its own take others, and none takes one twice', (t) => {
+  const cluster = readCluster([
+    {
+      name: 'thousand.yaml',
+      text: `
+apiVersion: v1
+kind: Node
+metadata: { name: node-a }
+spec: { podCIDR: 10.244.0.0/24 }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: web, namespace: d }
+spec: { clusterIP: 10.96.0.10, selector: { app: web }, ports: [{ port: 80 }] }
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: web, namespace: d }
+spec:
+  replicas: 1000
+  selector: { matchLabels: { app: web } }
+  template:
+    metadata: { labels: { app: web } }
+    spec: { containers: [{ name: c }] }
+`,
+    },
+  ]);
+  const addresses = cluster.pods.address.subarray(0, cluster.pods.count);
+  t.is(addresses.length, 1000);
+  t.is(new Set(addresses).size, 1000);
+});

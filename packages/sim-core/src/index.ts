@@ -12,6 +12,8 @@ export * from './random/portable.ts';
 export * from './random/distributions.ts';
 // Addresses, packets, hosts, links.
 export * from './net/address.ts';
+export * from './net/address-family.ts';
+export { formatIpv6, parseIpv6, type Ipv6 } from './net/ipv6.ts';
 export * from './net/packet.ts';
 export * from './net/jhash.ts';
 export * from './net/host.ts';

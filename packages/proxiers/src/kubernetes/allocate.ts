@@ -1,4 +1,4 @@
-import { sizeOf, type Cidr } from '@vipsim/sim-core';
+import { formatCidr, IPV4, sizeOf, type AddressFamily, type Cidr } from '@vipsim/sim-core';
 import { POD_CIDR } from './synthetic.ts';
 
 /** kube-apiserver's default --service-node-port-range. */
@@ -6,33 +6,39 @@ export const NODE_PORT_MIN = 30000;
 export const NODE_PORT_MAX = 32767;
 /** kubeadm with flannel's default: 256 nodes with a /24 each. */
 export const NARROW_POD_CIDR: Cidr = { address: 0x0af40000, prefix: 16 };
-const FIRST_NODE_ADDRESS = 0xac100002;
+/** Nodes without an address: kind's network, for IPv6 as docker makes it. The first address is the router's. */
+const NODE_NETWORK: Cidr = { address: 0xac100000, prefix: 12 };
+const IPV6_NODE_NETWORK = 'fc00:f853:ccd:e793::/64';
 /** Pods of a /24: .2 to .254, as the first address is the node's bridge. */
 const PODS_PER_BLOCK = 253;
 
 /**
  * ClusterIPs that the input leaves out: upwards from the end of the band that is kept for static addresses
  * (10.96.1.1 in 10.96.0.0/12), and from that band only when the rest is used up (KEP-3070). The API server
- * draws from the upper band at random; here the order is fixed.
+ * draws from the upper band at random; here the order is fixed. IPv6 has no broadcast address to leave out.
  */
 export class ClusterIps {
   readonly #cidr: Cidr;
   readonly #taken: ReadonlySet<number>;
+  readonly #family: AddressFamily;
   readonly #band: number;
   readonly #usable: number;
   #given = 0;
 
-  constructor(cidr: Cidr, taken: ReadonlySet<number>) {
+  constructor(cidr: Cidr, taken: ReadonlySet<number>, family: AddressFamily = IPV4) {
+    const size = family.size(cidr);
     this.#cidr = cidr;
     this.#taken = taken;
-    this.#usable = Math.max(0, sizeOf(cidr) - 2);
-    this.#band = this.#usable <= 16 ? 0 : Math.min(Math.max(16, Math.floor(sizeOf(cidr) / 16)), 256);
+    this.#family = family;
+    this.#usable = Math.max(0, size - (family.name === 'ipv4' ? 2 : 1));
+    this.#band = this.#usable <= 16 ? 0 : Math.min(Math.max(16, Math.floor(size / 16)), 256);
   }
 
   /** The next free address; 0 if there is none. */
   next(): number {
     while (this.#given < this.#usable) {
-      const address = this.#cidr.address + 1 + ((this.#band + this.#given++) % this.#usable);
+      const offset = 1 + ((this.#band + this.#given++) % this.#usable);
+      const address = this.#family.nth(this.#cidr, offset);
       if (!this.#taken.has(address)) return address;
     }
     return 0;
@@ -67,18 +73,24 @@ export class NodePorts {
   }
 }
 
-/** Addresses of nodes that come without: from 172.16.0.2 upwards. */
+/** Addresses of nodes that come without: from 172.16.0.2 or fc00:f853:ccd:e793::2 upwards. */
 export class NodeAddresses {
   readonly #taken: ReadonlySet<number>;
-  #next = FIRST_NODE_ADDRESS;
+  readonly #family: AddressFamily;
+  readonly #network: Cidr;
+  #next = 2;
 
-  constructor(taken: ReadonlySet<number>) {
+  constructor(taken: ReadonlySet<number>, family: AddressFamily = IPV4) {
     this.#taken = taken;
+    this.#family = family;
+    this.#network = family.name === 'ipv4' ? NODE_NETWORK : family.parseCidr(IPV6_NODE_NETWORK)!;
   }
 
   next(): number {
-    while (this.#taken.has(this.#next)) this.#next++;
-    return this.#next++;
+    for (;;) {
+      const address = this.#family.nth(this.#network, this.#next++);
+      if (!this.#taken.has(address)) return address;
+    }
   }
 }
 
@@ -90,14 +102,21 @@ export class NodeAddresses {
 export class PodAddresses {
   /** The smallest network that holds all blocks handed out; undefined while there are none. */
   network: Cidr | undefined;
+  readonly widest = formatCidr(POD_CIDR);
   readonly #taken: ReadonlySet<number>;
   readonly #nodes: number;
+  /** /24 blocks, by their leading bits, that lie in some node's own CIDR. */
+  readonly #owned = new Set<number>();
   readonly #own: Float64Array;
   readonly #blocks: Float64Array;
 
-  constructor(nodes: number, taken: ReadonlySet<number>) {
+  constructor(nodes: number, taken: ReadonlySet<number>, owned: readonly Cidr[] = []) {
     this.#nodes = nodes;
     this.#taken = taken;
+    for (const cidr of owned) {
+      const last = cidr.address + sizeOf(cidr) - 1;
+      for (let block = cidr.address >>> 8; block <= last >>> 8; block++) this.#owned.add(block);
+    }
     this.#own = new Float64Array(nodes).fill(2);
     this.#blocks = new Float64Array(nodes);
   }
@@ -114,6 +133,7 @@ export class PodAddresses {
       const block = Math.floor(index / PODS_PER_BLOCK) * this.#nodes + node;
       const address = this.#blockAddress(block);
       if (address === 0) return 0;
+      if (this.#owned.has(address >>> 8)) continue;
       const candidate = address + 2 + (index % PODS_PER_BLOCK);
       if (!this.#taken.has(candidate)) return candidate;
     }
@@ -135,13 +155,12 @@ export class PodAddresses {
 }
 
 /** The smallest CIDR around all; undefined for none, or where they have less than 8 leading bits in common. */
-export function covering(cidrs: readonly Cidr[]): Cidr | undefined {
+export function covering(cidrs: readonly Cidr[], family: AddressFamily = IPV4): Cidr | undefined {
   const first = cidrs[0];
   if (first === undefined) return undefined;
   let prefix = first.prefix;
   for (const { address, prefix: bits } of cidrs) {
-    prefix = Math.min(prefix, bits, Math.clz32(first.address ^ address));
+    prefix = Math.min(prefix, bits, family.commonBits(first.address, address));
   }
-  if (prefix < 8) return undefined;
-  return { address: (first.address & (0xffffffff << (32 - prefix))) >>> 0, prefix };
+  return prefix < 8 ? undefined : family.network(first.address, prefix);
 }

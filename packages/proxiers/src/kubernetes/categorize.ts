@@ -1,8 +1,12 @@
 import { READY, SERVING, TERMINATING, type Cluster } from './cluster.ts';
 import type { EndpointsMap } from './endpoints-map.ts';
+import { topologyOf } from './topology.ts';
 
 export interface Categories {
-  /** Endpoints for the Cluster policy: the ready ones, or all serving-terminating ones when none is ready. */
+  /**
+   * Endpoints for the Cluster policy: the ready ones, by topology hints only those meant for this node; when
+   * none is ready, all serving-terminating ones.
+   */
   readonly cluster: Int32Array;
   /** Endpoints on this node for the Local policy, with the same fallback. */
   readonly local: Int32Array;
@@ -12,7 +16,7 @@ export interface Categories {
 
 /**
  * Which endpoints of a service port may be chosen, by traffic policy.
- * Source: CategorizeEndpoints, pkg/proxy/topology.go. Not modelled: topology hints.
+ * Source: CategorizeEndpoints, pkg/proxy/topology.go.
  */
 export function categorize(
   cluster: Cluster,
@@ -27,8 +31,9 @@ export function categorize(
   );
   const onNode = (row: number): boolean => cluster.pods.node[cluster.endpoints.pod[row]!] === node;
   const localReady = ready.filter(onNode);
+  const isMeant = topologyOf(cluster, servicePort, ready, node);
   return {
-    cluster: ready.length > 0 ? ready : draining,
+    cluster: ready.length === 0 ? draining : isMeant === undefined ? ready : ready.filter(isMeant),
     local: localReady.length > 0 ? localReady : draining.filter(onNode),
     hasEndpoints: ready.length > 0 || draining.length > 0,
   };

@@ -1,6 +1,9 @@
-import { longer, formatIpv4, SCTP, TCP, UDP, type Cidr } from '@vipsim/sim-core';
+import { IPV4, longer, SCTP, TCP, UDP, type AddressFamily, type Cidr } from '@vipsim/sim-core';
 
-/** A cluster as columns: what the API server knows, before any node has programmed anything. */
+/**
+ * A cluster as columns: what the API server knows, before any node has programmed anything. It is of one address
+ * family; a dual-stack cluster is read once for each, as kube-proxy runs a proxier for each.
+ */
 export interface Cluster {
   /** For reports: the file names or the synthetic spec. */
   readonly name: string;
@@ -22,6 +25,8 @@ export interface Node {
   readonly address: number;
   /** topology.kubernetes.io/zone, empty if unknown. */
   readonly zone: string;
+  /** The range of its pods, where the cluster gives one to each node. */
+  readonly podCidr?: Cidr | undefined;
 }
 
 export type ServiceType = 'ClusterIP' | 'NodePort' | 'LoadBalancer' | 'ExternalName';
@@ -41,6 +46,8 @@ export interface Service {
   readonly internalPolicyLocal: boolean;
   readonly externalPolicyLocal: boolean;
   readonly healthCheckNodePort: number;
+  /** What the EndpointSlice controller hints for an endpoint: its own zone, or its own node, too. */
+  readonly distribution?: 'zone' | 'node' | undefined;
 }
 
 /** A controller of pods, or the Service itself where the input names no controller: the unit of a rollout. */
@@ -49,6 +56,15 @@ export interface Workload {
   readonly namespace: string;
   readonly name: string;
   readonly pods: Uint32Array;
+}
+
+/** How the numbers in the cluster's address columns are to be read. */
+export function familyOf(cluster: Cluster): AddressFamily {
+  return cluster.endpoints.family;
+}
+
+export function addressText(cluster: Cluster, address: number): string {
+  return familyOf(cluster).text(address);
 }
 
 /** Whether kube-proxy and its like program the Service at all. */
@@ -164,9 +180,20 @@ export const READY = 1;
 export const SERVING = 2;
 export const TERMINATING = 4;
 
+/** For whom an endpoint is meant, by names (EndpointSlice: hints). */
+export interface Hint {
+  readonly zones: readonly string[];
+  readonly nodes: readonly string[];
+}
+
+/** Places in `Endpoints.hints`: what follows from the Service's distribution, and nothing. */
+export const HINT_BY_SERVICE = 0;
+export const NO_HINT = 1;
+
 /** Endpoints (a pod behind a service port), one row each. Rows are appended and never reused. */
 export class Endpoints {
   count = 0;
+  readonly family: AddressFamily;
   /** Index into `ServicePorts`. */
   servicePort: Uint32Array = new Uint32Array(16);
   /** Index into `Pods`. */
@@ -175,10 +202,29 @@ export class Endpoints {
   port: Uint16Array = new Uint16Array(16);
   /** Conditions at the start of a run: READY | SERVING | TERMINATING. */
   conditions: Uint8Array = new Uint8Array(16);
+  /** Index into `hints`: HINT_BY_SERVICE unless an EndpointSlice says otherwise. */
+  hint: Uint32Array = new Uint32Array(16);
+  readonly hints: Hint[] = [
+    { zones: [], nodes: [] },
+    { zones: [], nodes: [] },
+  ];
+  readonly #places = new Map<string, number>();
 
-  add(servicePort: number, pod: number, address: number, port: number, conditions: number): number {
+  constructor(family: AddressFamily = IPV4) {
+    this.family = family;
+  }
+
+  add(
+    servicePort: number,
+    pod: number,
+    address: number,
+    port: number,
+    conditions: number,
+    hint = HINT_BY_SERVICE,
+  ): number {
     const at = this.count++;
     if (at === this.servicePort.length) {
+      this.hint = longer(this.hint, at * 2);
       this.servicePort = longer(this.servicePort, at * 2);
       this.pod = longer(this.pod, at * 2);
       this.address = longer(this.address, at * 2);
@@ -190,10 +236,13 @@ export class Endpoints {
     this.address[at] = address;
     this.port[at] = port;
     this.conditions[at] = conditions;
+    this.hint[at] = hint;
     return at;
   }
 
+  /** For a run to change. Throws RangeError for IPv6: its rules are known, but no walk over them. */
   copy(): Endpoints {
+    if (this.family !== IPV4) throw new RangeError('an IPv6 cluster has rules to print, but cannot be run');
     const copy = new Endpoints();
     copy.count = this.count;
     copy.servicePort = this.servicePort.slice();
@@ -201,11 +250,24 @@ export class Endpoints {
     copy.address = this.address.slice();
     copy.port = this.port.slice();
     copy.conditions = this.conditions.slice();
+    copy.hint = this.hint.slice();
+    for (const { zones, nodes } of this.hints.slice(NO_HINT + 1)) copy.intern(zones, nodes);
     return copy;
   }
 
-  /** `10.0.0.1:80`, the form that kube-proxy hashes, sorts and prints. */
+  /** The place of these hints in the list. */
+  intern(zones: readonly string[], nodes: readonly string[]): number {
+    if (zones.length + nodes.length === 0) return NO_HINT;
+    const key = JSON.stringify([zones, nodes]);
+    const known = this.#places.get(key);
+    if (known !== undefined) return known;
+    const place = this.hints.push({ zones, nodes }) - 1;
+    this.#places.set(key, place);
+    return place;
+  }
+
+  /** `10.0.0.1:80` or `[fd00::1]:80`, the form that kube-proxy hashes, sorts and prints. */
   text(endpoint: number): string {
-    return `${formatIpv4(this.address[endpoint]!)}:${this.port[endpoint]!}`;
+    return this.family.hostPort(this.address[endpoint]!, this.port[endpoint]!);
   }
 }

@@ -1,4 +1,4 @@
-import { READY, SERVING, TERMINATING } from './cluster.ts';
+import { READY, SERVING, TERMINATING, type Hint } from './cluster.ts';
 import type { Field } from './field.ts';
 import type { NodeTable } from './node-table.ts';
 import { readAddress, readPort, readProtocol } from './service-object.ts';
@@ -13,6 +13,8 @@ export interface EndpointGroup {
   readonly conditions: Uint8Array;
   /** Names of the pods referred to; empty where there is none. */
   readonly pods: readonly string[];
+  /** Of a slice, by endpoint; undefined where the controller would know better than the object. */
+  readonly hints: readonly Hint[] | undefined;
 }
 
 interface GroupPort {
@@ -22,17 +24,20 @@ interface GroupPort {
 }
 
 /**
- * An EndpointSlice of discovery.k8s.io/v1 or v1beta1; undefined if its addresses are not IPv4. As kube-proxy
+ * An EndpointSlice of discovery.k8s.io/v1 or v1beta1; undefined if its addresses are of another family. As kube-proxy
  * reads it: missing conditions mean ready, serving and not terminating; only the first address counts; a port
  * without a number is ignored (pkg/proxy/endpointslicecache.go).
  */
 export function readSlice(field: Field, nodes: NodeTable): EndpointGroup | undefined {
-  if (field.get('addressType').choice(['IPv4', 'IPv6', 'FQDN'], 'IPv4') !== 'IPv4') return undefined;
+  const { family } = nodes;
+  const type = field.get('addressType').choice(['IPv4', 'IPv6', 'FQDN'], 'IPv4');
+  if (type !== family.title) return undefined;
   const endpoints = field.get('endpoints').list();
-  const group = empty(readPorts(field.get('ports')), endpoints.length);
+  const hints: Hint[] = [];
+  const group = { ...empty(readPorts(field.get('ports')), endpoints.length), hints };
   for (const endpoint of endpoints) {
     const first = endpoint.get('addresses').list()[0];
-    const address = first && readAddress(first);
+    const address = first && readAddress(first, family);
     if (address === undefined) continue;
     const conditions = endpoint.get('conditions');
     const topology = endpoint.get('topology');
@@ -47,8 +52,18 @@ export function readSlice(field: Field, nodes: NodeTable): EndpointGroup | undef
         (conditions.get('terminating').flag(false) ? TERMINATING : 0),
       readPodReference(endpoint.get('targetRef')),
     );
+    hints.push(readHints(endpoint.get('hints')));
   }
   return group;
+}
+
+function readHints(field: Field): Hint {
+  const named = (key: string): string[] =>
+    field
+      .get(key)
+      .list()
+      .map((entry) => entry.get('name').text());
+  return { zones: named('forZones'), nodes: named('forNodes') };
 }
 
 /** An Endpoints object, as the EndpointSlice mirroring controller would turn it into slices. */
@@ -63,7 +78,7 @@ export function readSubsets(field: Field, nodes: NodeTable): EndpointGroup[] {
       const entries = subset.get(key).list();
       const group = empty(ports, entries.length);
       for (const entry of entries) {
-        const address = readAddress(entry.get('ip'));
+        const address = readAddress(entry.get('ip'), nodes.family);
         if (address === undefined) continue;
         const nodeName = entry.get('nodeName').text();
         const node = nodeName === '' ? -1 : nodes.intern(nodeName, '');
@@ -85,6 +100,7 @@ function empty(ports: readonly GroupPort[], capacity: number): Growing {
     nodes: new Int32Array(capacity),
     conditions: new Uint8Array(capacity),
     pods: [],
+    hints: undefined,
   };
 }
 

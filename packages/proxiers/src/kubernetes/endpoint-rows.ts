@@ -1,4 +1,5 @@
-import { Endpoints, READY, SERVING, TERMINATING, type ServicePorts } from './cluster.ts';
+import type { AddressFamily } from '@vipsim/sim-core';
+import { Endpoints, HINT_BY_SERVICE, READY, SERVING, TERMINATING, type ServicePorts } from './cluster.ts';
 import type { EndpointGroup } from './endpoint-group.ts';
 import type { Notes } from './notes.ts';
 import { targetOn, type PodObject } from './pod-object.ts';
@@ -8,7 +9,7 @@ import type { PortObject, ServiceObject } from './service-object.ts';
 
 /** The endpoint rows, port by port. Services are to be added in the order of their ports. */
 export class EndpointRows {
-  readonly endpoints = new Endpoints();
+  readonly endpoints: Endpoints;
   readonly #ports: ServicePorts;
   readonly #pods: PodTable;
   readonly #podsByName = new Map<string, PodObject>();
@@ -20,6 +21,7 @@ export class EndpointRows {
   readonly #rows = new Map<number, number>();
 
   constructor(
+    family: AddressFamily,
     ports: ServicePorts,
     table: PodTable,
     pods: readonly PodObject[],
@@ -27,6 +29,7 @@ export class EndpointRows {
     max: number,
     notes: Notes,
   ) {
+    this.endpoints = new Endpoints(family);
     this.#ports = ports;
     this.#pods = table;
     this.#selection = selection;
@@ -52,6 +55,18 @@ export class EndpointRows {
     else this.#noteNone(service);
   }
 
+  /** Make the pods that `add` would make, and no rows: pods of both families share the nodes. */
+  place(service: ServiceObject): void {
+    const { pods, templates } = this.#selection.of(service);
+    for (const { target, protocol } of service.ports) {
+      for (const pod of pods) {
+        if (pod.absent || targetOn(pod, target, protocol) === 0) continue;
+        this.#pods.ofObject(pod, this.#selection.controller(pod), 0);
+      }
+      for (const template of templates) this.#pods.ofTemplate(template, this.#selection.controller(template));
+    }
+  }
+
   #addGroups(service: ServiceObject, port: PortObject, row: number, groups: readonly EndpointGroup[]): void {
     for (const group of groups) {
       for (const { name, protocol, port: number } of group.ports) {
@@ -64,10 +79,17 @@ export class EndpointRows {
             group.addresses[i]!,
             number,
             group.conditions[i]!,
+            this.#hintOf(group, i),
           );
         }
       }
     }
+  }
+
+  #hintOf({ hints }: EndpointGroup, index: number): number {
+    if (hints === undefined) return HINT_BY_SERVICE;
+    const { zones, nodes } = hints[index]!;
+    return this.endpoints.intern(zones, nodes);
   }
 
   #addSelected(service: ServiceObject, port: PortObject, row: number): void {
@@ -125,6 +147,7 @@ export class EndpointRows {
     address: number,
     port: number,
     conditions: number,
+    hint = HINT_BY_SERVICE,
   ): void {
     const key = address * 65536 + port;
     const known = this.#rows.get(key);
@@ -132,6 +155,7 @@ export class EndpointRows {
       if ((conditions & TERMINATING) !== 0) return;
       this.endpoints.pod[known] = pod;
       this.endpoints.conditions[known] = conditions;
+      this.endpoints.hint[known] = hint;
       return;
     }
     if (this.endpoints.count === this.#max) {
@@ -140,7 +164,7 @@ export class EndpointRows {
         'raise maxEndpoints',
       );
     }
-    this.#rows.set(key, this.endpoints.add(row, pod, address, port, conditions));
+    this.#rows.set(key, this.endpoints.add(row, pod, address, port, conditions, hint));
   }
 
   #noteNone(service: ServiceObject): void {

@@ -1,7 +1,11 @@
+/** Of what IPv4 leaves out. */
+const SHOWN_BY = ' (vipsim rules --mode iptables --family ipv6 prints the IPv6 rules)';
+
 /** What the reader left out, made up or found odd, counted; one sentence each in the cluster's notes. */
 export class Notes {
   readonly skipped = new Map<string, number>();
-  ipv6Services = 0;
+  /** Of the other family alone. */
+  otherFamilyServices = 0;
   dualStackServices = 0;
   headless = 0;
   externalNames = 0;
@@ -33,20 +37,25 @@ export class Notes {
     return `${quantity(total, 'document')} of ${quantity(kinds.length, 'kind')} that ${concern} not concern Services: ${list}`;
   }
 
-  lines(serviceCidr: string, nodePorts: string): string[] {
+  /** `family` is the one that was read. */
+  lines(family: 'IPv4' | 'IPv6', serviceCidr: string, nodePorts: string): string[] {
     const lines: string[] = [];
     const say = (count: number, text: string): void => void (count > 0 && lines.push(text));
     const unresolved = [...this.unresolvedTargets];
     const missing = unresolved.reduce((sum, [, count]) => sum + count, 0);
     say(this.skipped.size, `skipped ${this.skippedKinds()}`);
-    say(this.ipv6Services, `left out ${quantity(this.ipv6Services, 'IPv6-only Service')}`);
+    const [other, seen] = family === 'IPv4' ? ['IPv6', SHOWN_BY] : ['IPv4', ''];
+    say(
+      this.otherFamilyServices,
+      `left out ${quantity(this.otherFamilyServices, `${other}-only Service`)}${seen}`,
+    );
     say(
       this.dualStackServices,
-      `read ${quantity(this.dualStackServices, 'dual-stack Service')} as IPv4 alone`,
+      `read ${quantity(this.dualStackServices, 'dual-stack Service')} as ${family} alone${seen}`,
     );
     say(
       this.otherFamilySlices,
-      `left out ${quantity(this.otherFamilySlices, 'EndpointSlice')} with addresses other than IPv4`,
+      `left out ${quantity(this.otherFamilySlices, 'EndpointSlice')} with addresses other than ${family}`,
     );
     say(this.headless, `listed but not proxied: ${quantity(this.headless, 'headless Service')}`);
     say(
@@ -67,7 +76,7 @@ export class Notes {
     );
     say(
       this.absentPods,
-      `left out as finished or without an IPv4 address: ${quantity(this.absentPods, 'pod')}`,
+      `left out as finished or without an ${family} address: ${quantity(this.absentPods, 'pod')}`,
     );
     say(this.clusterIps, `allocated ${quantity(this.clusterIps, 'ClusterIP')} from ${serviceCidr}`);
     say(this.nodePorts, `allocated ${quantity(this.nodePorts, 'NodePort')} from ${nodePorts}`);

@@ -21,7 +21,7 @@ export interface PodObject extends PodLike {
   readonly node: number;
   readonly ready: boolean;
   readonly terminating: boolean;
-  /** Finished, or without an IPv4 address: no endpoint. */
+  /** Finished, or without an address of the family: no endpoint. */
   readonly absent: boolean;
 }
 
@@ -57,7 +57,7 @@ export function readPod(field: Field, nodes: NodeTable): PodObject {
   ];
   const address = addresses
     .filter((one) => one.text() !== '')
-    .map(readAddress)
+    .map((one) => readAddress(one, nodes.family))
     .find((one) => one !== undefined);
   const terminating = field.get('metadata').get('deletionTimestamp').present;
   const finished = ['Succeeded', 'Failed'].includes(status.get('phase').text()) && !terminating;

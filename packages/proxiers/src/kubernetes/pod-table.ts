@@ -1,5 +1,5 @@
 import type { Cidr } from '@vipsim/sim-core';
-import { PodAddresses } from './allocate.ts';
+import type { PodAllocator } from './address-plan.ts';
 import { Pods, type Workload } from './cluster.ts';
 import type { NodeTable } from './node-table.ts';
 import type { Owner, PodObject, WorkloadObject } from './pod-object.ts';
@@ -17,7 +17,7 @@ export class PodTable {
   derived = 0;
   readonly #derivedFrom = new Set<string>();
   readonly #nodes: NodeTable;
-  readonly #addresses: PodAddresses;
+  readonly #addresses: PodAllocator;
   readonly #schedulable: readonly number[];
   readonly #nodeCount: number;
   readonly #workloads: (Controller & { readonly members: number[] })[] = [];
@@ -31,10 +31,10 @@ export class PodTable {
   #placed = 0;
 
   /** The nodes are to be settled. */
-  constructor(nodes: NodeTable, taken: ReadonlySet<number>) {
+  constructor(nodes: NodeTable, addresses: PodAllocator) {
     this.#nodes = nodes;
     this.#nodeCount = nodes.count;
-    this.#addresses = new PodAddresses(nodes.count, taken);
+    this.#addresses = addresses;
     this.#schedulable = nodes.schedulable();
   }
 
@@ -129,7 +129,10 @@ export class PodTable {
     if (pod.hostNetwork) return this.#nodes.address(node);
     const address = this.#addresses.next(node, this.#nodes.podCidr(node));
     if (address === 0)
-      throw pod.field.error('no pod address is left in 10.128.0.0/9', 'wanted fewer nodes or pods');
+      throw pod.field.error(
+        `no pod address is left in ${this.#addresses.widest}`,
+        'wanted fewer nodes or pods',
+      );
     return address;
   }
 }

@@ -12,7 +12,9 @@ export interface ReadOptions {
   readonly nodes: number;
   /** More nodes are made up where this many pods a node do not suffice; 110 is the kubelet's own limit. */
   readonly podsPerNode: number;
-  /** Where ClusterIPs that the input leaves out come from. */
+  /** Which half of a dual-stack cluster to read. */
+  readonly family: 'ipv4' | 'ipv6';
+  /** Where IPv4 ClusterIPs that the input leaves out come from. */
   readonly serviceCidr: Cidr;
 }
 
@@ -22,5 +24,6 @@ export const DEFAULTS: ReadOptions = {
   maxEndpoints: 1_500_000,
   nodes: 3,
   podsPerNode: 110,
+  family: 'ipv4',
   serviceCidr: SERVICE_CIDR,
 };

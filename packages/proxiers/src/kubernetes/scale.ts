@@ -1,7 +1,9 @@
-import { formatCidr } from '@vipsim/sim-core';
+import { formatCidr, IPV4 } from '@vipsim/sim-core';
 import { ClusterIps, covering, NodeAddresses, NodePorts, PodAddresses } from './allocate.ts';
 import {
   Endpoints,
+  familyOf,
+  HINT_BY_SERVICE,
   Pods,
   ServicePorts,
   type Cluster,
@@ -20,9 +22,11 @@ const FIRST_EXTERNAL = 0xf0000001;
 /**
  * The whole cluster again and again, until it has at least so many endpoints: Services and workloads in
  * namespaces with `-2`, `-3`, … behind, with ClusterIPs, node ports and pods of their own, on more nodes when
- * the present ones are full. Throws RangeError if there are no endpoints to copy or the Service network is full.
+ * the present ones are full. Throws RangeError if there are no endpoints to copy, the Service network is full or the
+ * cluster is of IPv6.
  */
 export function scaleCluster(cluster: Cluster, endpoints: number): Cluster {
+  if (familyOf(cluster) !== IPV4) throw new RangeError('an IPv6 cluster cannot be scaled by copying');
   const own = cluster.ports.firstEndpoint[cluster.ports.count]!;
   if (own >= endpoints) return cluster;
   if (own === 0) throw new RangeError('a cluster without endpoints cannot be scaled by copying');
@@ -211,7 +215,11 @@ function copyEndpoints(cluster: Cluster, copies: number, pods: Pods, ports: Serv
       const pod = from.pod[row]! + copy * cluster.pods.count;
       const address = copy === 0 ? from.address[row]! : pods.address[pod]!;
       const port = from.servicePort[row]! + copy * count;
-      endpoints.add(port, pod, address, from.port[row]!, from.conditions[row]!);
+      // Hints of a slice name zones and nodes of the original; a copy's follow from its Service.
+      const written = copy === 0 ? from.hints[from.hint[row]!]! : undefined;
+      const given = written !== undefined && from.hint[row] !== HINT_BY_SERVICE;
+      const hint = given ? endpoints.intern(written.zones, written.nodes) : HINT_BY_SERVICE;
+      endpoints.add(port, pod, address, from.port[row]!, from.conditions[row]!, hint);
     }
     for (let port = 0; port <= count; port++) {
       ports.firstEndpoint[copy * count + port] = copy * own + firstEndpoint[port]!;

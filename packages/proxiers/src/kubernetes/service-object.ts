@@ -1,8 +1,8 @@
-import { parseCidr, parseIpv4, SCTP, TCP, UDP, type Cidr } from '@vipsim/sim-core';
+import { parseIpv4, SCTP, TCP, UDP, type AddressFamily, type Cidr } from '@vipsim/sim-core';
 import type { ServiceType } from './cluster.ts';
 import { shown, type Field, type Labels } from './field.ts';
 
-/** A Service as it is written, its IPv4 half. Source: validation and defaults of core/v1 Service. */
+/** A Service as it is written, its half of one family. Source: validation and defaults of core/v1 Service. */
 export interface ServiceObject {
   readonly field: Field;
   readonly namespace: string;
@@ -22,6 +22,10 @@ export interface ServiceObject {
   readonly healthCheckNodePort: number;
   readonly allocateNodePorts: boolean;
   readonly publishNotReady: boolean;
+  /** What trafficDistribution asks of the EndpointSlice controller. */
+  readonly distribution: 'zone' | 'node' | undefined;
+  /** Topology aware routing: hints in proportion to the zones' CPUs, whatever trafficDistribution says. */
+  readonly topologyAuto: boolean;
   /** Empty without a selector. */
   readonly selector: Labels;
   readonly ports: readonly PortObject[];
@@ -38,6 +42,8 @@ export interface PortObject {
 }
 
 const TYPES = ['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName'] as const;
+/** PreferClose is the older name of PreferSameZone (KEP-3015). */
+const DISTRIBUTIONS = ['PreferClose', 'PreferSameZone', 'PreferSameNode', ''] as const;
 const POLICIES = ['Cluster', 'Local'] as const;
 const PROTOCOLS = ['TCP', 'UDP', 'SCTP'] as const;
 const PROTOCOL_NUMBERS = { TCP, UDP, SCTP };
@@ -45,11 +51,11 @@ const PROTOCOL_NUMBERS = { TCP, UDP, SCTP };
 const AFFINITY_S = 10800;
 const AFFINITY_S_MAX = 86400;
 
-export function readService(field: Field): ServiceObject {
+export function readService(field: Field, family: AddressFamily): ServiceObject {
   const identity = readIdentity(field);
   const spec = field.get('spec');
   const type = spec.get('type').choice(TYPES, 'ClusterIP');
-  const addresses = readClusterIps(spec);
+  const addresses = readClusterIps(spec, family);
   const proxied = type !== 'ExternalName' && !addresses.headless;
   const allocateNodePorts =
     type === 'NodePort' || (type === 'LoadBalancer' && spec.get('allocateLoadBalancerNodePorts').flag(true));
@@ -60,18 +66,39 @@ export function readService(field: Field): ServiceObject {
     ...identity,
     type,
     ...addresses,
-    externalIps: readAddresses(spec.get('externalIPs').list()),
-    loadBalancerIps: readIngress(field.get('status').get('loadBalancer').get('ingress')),
-    sourceRanges: readRanges(spec.get('loadBalancerSourceRanges')),
+    externalIps: readAddresses(spec.get('externalIPs').list(), family),
+    loadBalancerIps: readIngress(field.get('status').get('loadBalancer').get('ingress'), family),
+    sourceRanges: readRanges(spec.get('loadBalancerSourceRanges'), family),
     affinityS: readAffinity(spec),
     internalPolicyLocal: spec.get('internalTrafficPolicy').choice(POLICIES, 'Cluster') === 'Local',
     externalPolicyLocal: spec.get('externalTrafficPolicy').choice(POLICIES, 'Cluster') === 'Local',
     healthCheckNodePort: spec.get('healthCheckNodePort').integer('a port', 0, 65535, 0),
     allocateNodePorts,
     publishNotReady: spec.get('publishNotReadyAddresses').flag(false),
+    distribution: readDistribution(spec),
+    topologyAuto: isTopologyAuto(field.get('metadata').get('annotations')),
     selector: spec.get('selector').labels(),
     ports,
   };
+}
+
+function readDistribution(spec: Field): 'zone' | 'node' | undefined {
+  switch (spec.get('trafficDistribution').choice(DISTRIBUTIONS, '')) {
+    case 'PreferClose':
+    case 'PreferSameZone':
+      return 'zone';
+    case 'PreferSameNode':
+      return 'node';
+    case '':
+      return undefined;
+  }
+}
+
+/** The older name of the annotation wins (hintsEnabled, staging/src/k8s.io/endpointslice/utils.go). */
+function isTopologyAuto(annotations: Field): boolean {
+  const older = annotations.get('service.kubernetes.io/topology-aware-hints');
+  const mode = older.present ? older : annotations.get('service.kubernetes.io/topology-mode');
+  return mode.value === 'Auto' || mode.value === 'auto';
 }
 
 /** Whether it has a ClusterIP, given or to be allocated, and so rows of ports. */
@@ -96,31 +123,55 @@ export function readPort(field: Field, otherwise = 0): number {
   return field.integer('a port', 1, 65535, otherwise);
 }
 
-/** An IPv4 address; undefined for an IPv6 one. */
-export function readAddress(field: Field): number | undefined {
+/** An address of the family; undefined for one of the other. */
+export function readAddress(field: Field, family: AddressFamily): number | undefined {
   const text = field.text();
-  const address = parseIpv4(text);
-  if (address === undefined && !text.includes(':')) throw field.error(`${shown(text)} is not an IP address`);
-  return address;
+  const address = family.parse(text);
+  if (address !== undefined || isOfOther(family, text)) return address;
+  const mapped = text.includes(':') && text.includes('.') ? 'wanted IPv4 addresses without ::ffff:' : '';
+  throw field.error(`${shown(text)} is not an IP address`, mapped);
 }
 
-export function readAddresses(fields: readonly Field[]): number[] {
-  return fields.map(readAddress).filter((address) => address !== undefined);
+export function readAddresses(fields: readonly Field[], family: AddressFamily): number[] {
+  return fields.map((field) => readAddress(field, family)).filter((address) => address !== undefined);
 }
 
-function readClusterIps(spec: Field): Pick<ServiceObject, 'families' | 'headless' | 'clusterIp'> {
+/** A CIDR of the family; undefined for one of the other. */
+export function readCidr(field: Field, family: AddressFamily, example: string): Cidr | undefined {
+  const text = field.text().trim();
+  const cidr = family.parseCidr(text);
+  if (cidr !== undefined || isOfOther(family, text.replace(/\/.*/, ''))) return cidr;
+  throw field.error(`${shown(text)} is not a CIDR`, `wanted one such as ${example}`);
+}
+
+/** Read for IPv4, an address with colons is the other family's concern; read for IPv6, one with dots. */
+function isOfOther(family: AddressFamily, address: string): boolean {
+  return family.name === 'ipv4' ? address.includes(':') : parseIpv4(address) !== undefined;
+}
+
+function readClusterIps(
+  spec: Field,
+  family: AddressFamily,
+): Pick<ServiceObject, 'families' | 'headless' | 'clusterIp'> {
   const given = [spec.get('clusterIP'), ...spec.get('clusterIPs').list()].filter((one) => one.text() !== '');
   const headless = given.some((one) => one.value === 'None');
-  const addresses = given.filter((one) => one.value !== 'None').map(readAddress);
+  const addresses = given.filter((one) => one.value !== 'None').map((one) => readAddress(one, family));
   const clusterIp = addresses.find((address) => address !== undefined);
-  if (clusterIp === 0) throw given[0]!.error('0.0.0.0 cannot be a ClusterIP', 'wanted an address, or None');
+  if (clusterIp === 0) {
+    throw given[0]!.error(`${family.text(0)} cannot be a ClusterIP`, 'wanted an address, or None');
+  }
   const families = spec
     .get('ipFamilies')
     .list()
-    .map((family) => family.choice(['IPv4', 'IPv6'], 'IPv4'));
+    .map((one) => one.choice(['IPv4', 'IPv6'], 'IPv4'));
   const policy = spec.get('ipFamilyPolicy').text('SingleStack');
-  const has6 = addresses.includes(undefined) || families.includes('IPv6');
-  const has4 = clusterIp !== undefined || families.includes('IPv4') || policy !== 'SingleStack' || !has6;
+  const hasOwn = clusterIp !== undefined;
+  const hasOther = addresses.includes(undefined);
+  const [given4, given6] = family.name === 'ipv4' ? [hasOwn, hasOther] : [hasOther, hasOwn];
+  const dual = policy !== 'SingleStack';
+  // Without addresses it is left to the API server, which gives both where the policy allows and nothing is said.
+  const has6 = given6 || families.includes('IPv6') || (dual && given.length === 0);
+  const has4 = given4 || families.includes('IPv4') || dual || !has6;
   return { families: has6 ? (has4 ? 'both' : 'IPv6') : 'IPv4', headless, clusterIp };
 }
 
@@ -176,22 +227,19 @@ function readAffinity(spec: Field): number {
 }
 
 /** kube-proxy takes the entries that have an IP and are of VIP mode, which is the default (pkg/proxy/serviceport.go). */
-function readIngress(field: Field): number[] {
+function readIngress(field: Field, family: AddressFamily): number[] {
   const vips = field.list().filter((entry) => {
     return entry.get('ip').text() !== '' && entry.get('ipMode').choice(['VIP', 'Proxy'], 'VIP') === 'VIP';
   });
-  return readAddresses(vips.map((entry) => entry.get('ip')));
+  return readAddresses(
+    vips.map((entry) => entry.get('ip')),
+    family,
+  );
 }
 
-function readRanges(field: Field): Cidr[] {
-  const ranges: Cidr[] = [];
-  for (const entry of field.list()) {
-    const text = entry.text().trim();
-    if (text.includes(':')) continue;
-    const range = parseCidr(text);
-    if (range === undefined)
-      throw entry.error(`${shown(text)} is not a CIDR`, 'wanted one such as 10.0.0.0/8');
-    ranges.push(range);
-  }
-  return ranges;
+function readRanges(field: Field, family: AddressFamily): Cidr[] {
+  return field
+    .list()
+    .map((entry) => readCidr(entry, family, family.name === 'ipv4' ? '10.0.0.0/8' : 'fd00::/8'))
+    .filter((range) => range !== undefined);
 }

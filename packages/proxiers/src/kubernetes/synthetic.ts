@@ -47,7 +47,9 @@ export function syntheticCluster(spec: SyntheticSpec): Cluster {
   const nodeCount = Math.max(1, spec.nodes || Math.ceil(total / spec.podsPerNode));
   const nodes: Node[] = [];
   for (let i = 0; i < nodeCount; i++) {
-    nodes.push({ name: `node-${i}`, address: FIRST_NODE_ADDRESS + i, zone: '' });
+    // Fuller nodes take more than one block of addresses.
+    const podCidr = total > 253 * nodeCount ? undefined : { address: POD_CIDR.address + i * 256, prefix: 24 };
+    nodes.push({ name: `node-${i}`, address: FIRST_NODE_ADDRESS + i, zone: '', podCidr });
   }
   const services: Service[] = [];
   const workloads: Workload[] = [];

@@ -271,6 +271,11 @@ export class ConntrackTable {
   }
 
   /** When the entry expires unless another packet comes. */
+  /** IPS_SEEN_REPLY: packets have passed in both directions. */
+  answered(entry: number): boolean {
+    return (this.#flags[entry]! & SEEN_REPLY) !== 0;
+  }
+
   deadlineNs(entry: number): number {
     return this.#deadline[entry]!;
   }
