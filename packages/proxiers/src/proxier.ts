@@ -2,6 +2,7 @@ import type { ConntrackOptions, Packet, Streams } from '@vipsim/sim-core';
 import type { Counts } from './cost/operations.ts';
 import type { Cluster } from './kubernetes/cluster.ts';
 import type { EndpointsMap } from './kubernetes/endpoints-map.ts';
+import type { Reachability } from './reachability.ts';
 
 /**
  * The one contract between the engine and a mode. A *proxier* is the control half (what kube-proxy or an agent
@@ -29,6 +30,8 @@ export interface NodeContext {
   readonly cores: number;
   readonly conntrack: ConntrackOptions;
   readonly streams: Streams;
+  /** What endpoints would answer; only a proxy that dials them itself may ask. */
+  readonly reachability?: Reachability;
 }
 
 export interface Proxier {
@@ -41,8 +44,14 @@ export interface Proxier {
    * dataplane until the stages commit.
    */
   sync(changed: readonly number[], full: boolean): SyncPlan;
+  /** The virtual time; told before each `sync`, `wait` and `commit` of a run. */
+  tell?(nowNs: number): void;
+  /** Work beside the syncs, once each period (if it is above 0): it takes processor time and delays nothing. */
+  readonly watch?: { readonly periodNs: number; readonly counts: Counts };
   /** Native text, line by line without line ends, of what is programmed. */
   dump(format: string): Iterable<string>;
+  /** Sync partially, put it in force, and give the text that was handed to the kernel's tool, line by line. */
+  partialDump?(changed: readonly number[]): Iterable<string>;
   /** What a reader of results must know: limits near or passed, sizes chosen. One sentence each. */
   remarks?(): readonly string[];
 }
@@ -66,11 +75,21 @@ export interface SyncPlan {
   readonly stages: readonly SyncStage[];
   /** Set when the sync will fail after its stages have run: what was asked is not in force. */
   readonly failure?: SyncFailure;
+  /** Work of another thread that falls due with this sync: it takes processor time and holds nothing up. */
+  readonly aside?: Counts;
 }
 
 export interface SyncStage {
   readonly counts: Counts;
+  /** Asked once, when the stage's turn has come in a run; a first sync before the run is not asked. */
+  wait?(): Wait;
   commit(): void;
+}
+
+/** How long a stage waits before its work begins; with a failure, the sync ends instead. */
+export interface Wait {
+  readonly ns: number;
+  readonly failure?: SyncFailure;
 }
 
 export interface SyncFailure {
@@ -139,6 +158,8 @@ export class Verdict {
   destinationPort = 0;
   /** The client's socket is now connected to the address above: its later packets carry that destination. */
   connected = false;
+  /** What the packet waits at the node besides the work that is counted, in ns. */
+  delayNs = 0;
   readonly counts: Counts;
 
   constructor(operations: number) {
@@ -155,6 +176,7 @@ export class Verdict {
     this.destination = packet.destination;
     this.destinationPort = packet.destinationPort;
     this.connected = false;
+    this.delayNs = 0;
     this.counts.fill(0);
   }
 }
@@ -176,7 +198,14 @@ export type OptionSpec =
       readonly about: string;
     }
   /** Written `500ms`, `1s`, `30s`; held in nanoseconds. */
-  | { readonly kind: 'duration'; readonly default: number; readonly about: string };
+  | { readonly kind: 'duration'; readonly default: number; readonly about: string }
+  | {
+      readonly kind: 'text';
+      readonly default: string;
+      /** What was wanted instead of this text; empty if it will do. */
+      wanted(text: string): string;
+      readonly about: string;
+    };
 
 export type OptionSpecs = Readonly<Record<string, OptionSpec>>;
 
@@ -185,7 +214,9 @@ export type OptionsOf<Specs extends OptionSpecs> = {
     ? Choice
     : Specs[Name] extends { kind: 'boolean' }
       ? boolean
-      : number;
+      : Specs[Name] extends { kind: 'text' }
+        ? string
+        : number;
 };
 
 /** The options of a mode as they are when nobody sets any. */

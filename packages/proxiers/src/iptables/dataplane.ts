@@ -1,4 +1,4 @@
-import { FROM_HOST, type Packet } from '@vipsim/sim-core';
+import { FROM_HOST, FROM_POD, formatIpv4, type Packet } from '@vipsim/sim-core';
 import { CONNECTION_OPERATIONS, ConnectionPath, DONE } from '../netfilter/connection-path.ts';
 import {
   DROP,
@@ -13,10 +13,22 @@ import {
 } from '../proxier.ts';
 import { FORWARD, INPUT, KUBE_SERVICES, OUTPUT, POSTROUTING, PREROUTING } from './chains.ts';
 import { OPERATION } from './operations.ts';
-import { ACCEPT, CT_DNAT, CT_ESTABLISHED, CT_NEW, DNAT, DROP_PACKET, MASQUERADE } from './rule.ts';
+import { RecentLists } from './recent-lists.ts';
+import { RecentRules } from './recent-rules.ts';
+import {
+  ACCEPT,
+  CT_DNAT,
+  CT_ESTABLISHED,
+  CT_INVALID,
+  CT_NEW,
+  DNAT,
+  DROP_PACKET,
+  MASQUERADE,
+  SNAT,
+} from './rule.ts';
 import { LEGACY_ENTRIES, nftBlobBytes } from './rule-sizes.ts';
 import type { Holding, RuleTable } from './rule-table.ts';
-import { PRODUCTION_STYLE, RuleText } from './rule-text.ts';
+import { RuleText } from './rule-text.ts';
 import type { Ruleset } from './ruleset.ts';
 import { Walk } from './walk.ts';
 
@@ -26,24 +38,27 @@ const SKIPPED = OPERATION['iptables.legacy.skipped'];
 const LINE_LEGACY = OPERATION['iptables.sync.line-legacy'];
 const READ = OPERATION['iptables.kernel.read'];
 const REPLACED = OPERATION['iptables.kernel.replaced'];
+const RECENT_ENTRY = OPERATION['iptables.recent.entry'];
 const STEP = CONNECTION_OPERATIONS.indexOf('conntrack.step');
 
 /**
  * The packet's way through a node whose Services are iptables rules.
  *
  * Models: nat for packets that open a connection (PREROUTING or OUTPUT, then POSTROUTING or INPUT), filter for
- * every packet (FORWARD, INPUT or OUTPUT), conntrack around them.
+ * every packet (FORWARD, INPUT or OUTPUT), conntrack around them; packets from this host to itself, which pass
+ * OUTPUT and POSTROUTING and then come in through the loopback; invalid packets, which meet filter untranslated.
  * Source: hook order and priorities of include/uapi/linux/netfilter_ipv4.h; net/netfilter/nf_nat_core.c, which
  * asks nat only while the connection's mapping is undecided.
- * Not modelled: raw and mangle tables, rules of others than kube-proxy, FORWARD policies other than ACCEPT;
- * unanswered packets of a known connection count as ESTABLISHED, invalid ones pass (KUBE-FORWARD would drop them).
+ * Not modelled: raw and mangle tables, rules of others than kube-proxy, FORWARD policies other than ACCEPT.
  */
 export class IptablesDataplane implements Dataplane {
   /** When the dataplane was last told the time. */
   nowNs = 0;
-  readonly #ruleset: Ruleset;
+  /** What packets meet. */
+  readonly ruleset: Ruleset;
   readonly #path: ConnectionPath;
   readonly #walk: Walk;
+  readonly #recent: RecentLists;
   readonly #nft: boolean;
   readonly #cores: number;
   readonly #nodeAddress: number;
@@ -52,18 +67,27 @@ export class IptablesDataplane implements Dataplane {
   plannedBytes = 0;
 
   constructor(node: NodeContext, ruleset: Ruleset, nft: boolean) {
-    this.#ruleset = ruleset;
+    this.ruleset = ruleset;
     this.#path = new ConnectionPath(node);
     this.#nft = nft;
     this.#cores = node.cores;
     this.#nodeAddress = node.cluster.nodes[node.node]!.address;
     this.#endpoints = node.cluster.endpoints;
+    this.#recent = new RecentLists(node.streams.stream('iptables.recent').uint32());
+    const text = new RuleText(node.cluster, ruleset.style);
+    ruleset.nat.observer = new RecentRules(ruleset.nat, this.#recent, nft ? undefined : text);
     this.#walk = new Walk({
       nft,
       nodeAddress: this.#nodeAddress,
       statistic: node.streams.stream('iptables.statistic'),
-      text: new RuleText(node.cluster, PRODUCTION_STYLE),
+      recent: this.#recent,
+      text,
     });
+  }
+
+  /** Visit every rule of long chains too; verdicts, counts and draws are the same, only slower. */
+  set literal(literal: boolean) {
+    this.#walk.literal = literal;
   }
 
   get recorder(): Recorder | undefined {
@@ -77,35 +101,16 @@ export class IptablesDataplane implements Dataplane {
   classify(packet: Packet, nowNs: number, verdict: Verdict): void {
     this.nowNs = nowNs;
     const entry = this.#path.enter(packet, nowNs, verdict);
-    if (entry === DONE) {
-      if (verdict.fate === FORWARDED) this.#filterKnown(packet, verdict);
-      return;
-    }
     const walk = this.#walk;
-    const fromHost = packet.origin === FROM_HOST;
+    walk.nowNs = nowNs;
     walk.source = packet.source;
-    walk.destination = packet.destination;
-    walk.destinationPort = packet.destinationPort;
+    walk.destination = verdict.destination;
+    walk.destinationPort = verdict.destinationPort;
     walk.protocol = packet.protocol;
-    walk.state = CT_NEW;
+    walk.fromPod = packet.origin === FROM_POD;
     walk.mark = 0;
-    walk.run(this.#ruleset.nat, fromHost ? OUTPUT : PREROUTING, verdict.counts);
-    const endpoint = walk.endpoint;
-    if (walk.fate === DNAT) {
-      walk.destination = this.#endpoints.address[endpoint]!;
-      walk.destinationPort = this.#endpoints.port[endpoint]!;
-      walk.state |= CT_DNAT;
-    }
-    if (!this.#filterPasses(fromHost, verdict)) {
-      this.#path.refuse(entry, walk.fate === DROP_PACKET ? DROP : REJECT, verdict);
-      return;
-    }
-    const leaves = fromHost || !walk.isLocal(walk.destination);
-    walk.run(this.#ruleset.nat, leaves ? POSTROUTING : INPUT, verdict.counts);
-    const masqueradeAs = walk.fate === MASQUERADE ? this.#nodeAddress : 0;
-    verdict.endpoint = endpoint;
-    if (endpoint < 0) this.#path.accept(entry, 0, 0, masqueradeAs, verdict);
-    else this.#path.accept(entry, walk.destination, walk.destinationPort, masqueradeAs, verdict);
+    if (entry !== DONE) this.#open(packet, entry, verdict);
+    else if (verdict.fate === FORWARDED) this.#filterKnown(packet, verdict);
   }
 
   expire(nowNs: number): void {
@@ -118,7 +123,8 @@ export class IptablesDataplane implements Dataplane {
     const connections = this.#path.workingSet();
     out[LOOKUP] = connections;
     out[STEP] = connections;
-    const { nat } = this.#ruleset;
+    out[RECENT_ENTRY] = this.#recent.memory();
+    const { nat } = this.ruleset;
     if (this.#nft) out[NFT_RULE] = blobBytes(nat, KUBE_SERVICES);
     else out[SKIPPED] = nat.bytesOf(nat.first[KUBE_SERVICES]!, nat.count[KUBE_SERVICES]!);
     out[LINE_LEGACY] = this.plannedBytes;
@@ -132,10 +138,13 @@ export class IptablesDataplane implements Dataplane {
    */
   tables(): readonly TableSize[] {
     const sizes: TableSize[] = [];
-    for (const { name, holds } of [this.#ruleset.nat, this.#ruleset.filter]) {
+    for (const { name, holds } of [this.ruleset.nat, this.ruleset.filter]) {
       sizes.push({ name, entries: this.#nft ? holds.rules : legacyEntries(holds), bytes: holds.bytes });
       const perCpu = this.#nft ? holds.rules * 16 : legacyEntries(holds) * 16 + (holds.chains + 1) * 16;
       sizes.push({ name: `${name} per-CPU`, entries: this.#cores, bytes: perCpu * this.#cores });
+    }
+    if (this.#recent.lists > 0) {
+      sizes.push({ name: 'recent', entries: this.#recent.entries, bytes: this.#recent.memory() });
     }
     const { conntrack } = this.#path;
     sizes.push({ name: 'conntrack', entries: conntrack.count, bytes: conntrack.memory() });
@@ -146,31 +155,70 @@ export class IptablesDataplane implements Dataplane {
     return this.#path.stats();
   }
 
-  /** A packet of a known connection meets the filter table only. */
-  #filterKnown(packet: Packet, verdict: Verdict): void {
+  /** The first packet of a connection: nat decides where it goes and as whom, filter whether it may. */
+  #open(packet: Packet, entry: number, verdict: Verdict): void {
     const walk = this.#walk;
-    walk.source = packet.source;
-    walk.destination = verdict.destination;
-    walk.destinationPort = verdict.destinationPort;
-    walk.protocol = packet.protocol;
-    walk.state = CT_ESTABLISHED;
-    walk.mark = 0;
-    if (!this.#filterPasses(packet.origin === FROM_HOST, verdict)) {
-      verdict.fate = walk.fate === DROP_PACKET ? DROP : REJECT;
+    const { nat, filter } = this.ruleset;
+    const { counts } = verdict;
+    const fromHost = packet.origin === FROM_HOST;
+    walk.state = CT_NEW;
+    walk.run(nat, fromHost ? OUTPUT : PREROUTING, counts);
+    const endpoint = walk.endpoint;
+    if (walk.fate === DNAT) {
+      walk.destination = this.#endpoints.address[endpoint]!;
+      walk.destinationPort = this.#endpoints.port[endpoint]!;
+      walk.state |= CT_DNAT;
     }
+    const local = walk.isLocal(walk.destination);
+    if (!this.#passes(filter, fromHost ? OUTPUT : local ? INPUT : FORWARD, counts)) {
+      this.#path.refuse(entry, this.#refusal(), verdict);
+      return;
+    }
+    walk.run(nat, fromHost || !local ? POSTROUTING : INPUT, counts);
+    const masqueradeAs = walk.fate === MASQUERADE || walk.fate === SNAT ? this.#nodeAddress : 0;
+    if (fromHost && local) {
+      if (masqueradeAs !== 0) walk.source = masqueradeAs;
+      if (!this.#passes(filter, INPUT, counts)) {
+        this.#path.refuse(entry, this.#refusal(), verdict);
+        return;
+      }
+    }
+    verdict.endpoint = endpoint;
+    if (endpoint < 0) this.#path.accept(entry, 0, 0, masqueradeAs, verdict);
+    else this.#path.accept(entry, walk.destination, walk.destinationPort, masqueradeAs, verdict);
   }
 
-  /** A packet from this host to itself passes OUTPUT, then arrives through the loopback and passes INPUT. */
-  #filterPasses(fromHost: boolean, verdict: Verdict): boolean {
+  /** A packet of a known connection, or of none that it could belong to, meets the filter table only. */
+  #filterKnown(packet: Packet, verdict: Verdict): void {
     const walk = this.#walk;
-    const { filter } = this.#ruleset;
-    const local = walk.isLocal(walk.destination);
-    if (fromHost) {
-      walk.run(filter, OUTPUT, verdict.counts);
-      if (!local || walk.fate !== ACCEPT) return walk.fate === ACCEPT;
+    const { filter } = this.ruleset;
+    const { invalid, established, destinationTranslated } = this.#path;
+    if (invalid) walk.state = CT_INVALID;
+    else walk.state = (established ? CT_ESTABLISHED : CT_NEW) | (destinationTranslated ? CT_DNAT : 0);
+    if (invalid && walk.recorder !== undefined) {
+      walk.recorder.step('conntrack', 'the packet fits no state of a connection: INVALID, not translated');
     }
-    walk.run(filter, local ? INPUT : FORWARD, verdict.counts);
-    return walk.fate === ACCEPT;
+    const fromHost = packet.origin === FROM_HOST;
+    const local = walk.isLocal(walk.destination);
+    let passes = this.#passes(filter, fromHost ? OUTPUT : local ? INPUT : FORWARD, verdict.counts);
+    if (passes && fromHost && local) passes = this.#passes(filter, INPUT, verdict.counts);
+    if (!passes) verdict.fate = this.#refusal();
+  }
+
+  #passes(table: RuleTable, hook: number, counts: Verdict['counts']): boolean {
+    this.#walk.run(table, hook, counts);
+    return this.#walk.fate === ACCEPT;
+  }
+
+  /** What becomes of a packet that filter stopped. */
+  #refusal(): Verdict['fate'] {
+    const walk = this.#walk;
+    if (walk.fate === DROP_PACKET) return DROP;
+    // The default of REJECT, for TCP as well as UDP.
+    if (walk.recorder !== undefined) {
+      walk.recorder.step('reject', `ICMP port unreachable to ${formatIpv4(walk.source)}`);
+    }
+    return REJECT;
   }
 }
 

@@ -3,7 +3,8 @@ import type { Endpoints } from '../kubernetes/cluster.ts';
 /**
  * kube-proxy sorts the endpoints of a service by the bytes of `address:port`, so 10.0.0.10:80 comes before
  * 10.0.0.1:80 (the colon follows the digits). The same order comes out of comparing numbers, if each octet and
- * the port are replaced by the rank of their text among all texts with the same terminator.
+ * the port are replaced by the rank of their text among all texts with the same terminator. IPv6 texts, of no fixed
+ * shape, are compared as they are.
  */
 
 const DOT_RANK = ranks(256, '.');
@@ -13,6 +14,7 @@ let portRank: Uint32Array | undefined;
 /** The rows in kube-proxy's order, in a new array. */
 export function sortedByText(endpoints: Endpoints, rows: Int32Array): Int32Array {
   if (rows.length < 2) return rows.slice();
+  if (endpoints.family.name === 'ipv6') return sortByString(endpoints, rows);
   const port = endpoints.port[rows[0]!]!;
   const onePort = rows.every((row) => endpoints.port[row] === port);
   return onePort && rows.length <= 1048576 ? sortByAddress(endpoints, rows) : sortByBoth(endpoints, rows);
@@ -34,6 +36,16 @@ function sortByBoth(endpoints: Endpoints, rows: Int32Array): Int32Array {
   const keyOf = (row: number): number =>
     addressRank(endpoints.address[row]!) * 65536 + rankOfPort[endpoints.port[row]!]!;
   return rows.slice().sort((a, b) => keyOf(a) - keyOf(b) || a - b);
+}
+
+/** Text of addresses is ASCII, so the order of strings is that of bytes. */
+function sortByString(endpoints: Endpoints, rows: Int32Array): Int32Array {
+  const texts = Array.from(rows, (row) => endpoints.text(row));
+  const order = Int32Array.from(rows, (_, place) => place).sort((a, b) => {
+    if (texts[a] === texts[b]) return a - b;
+    return texts[a]! < texts[b]! ? -1 : 1;
+  });
+  return order.map((place) => rows[place]!);
 }
 
 function addressRank(address: number): number {

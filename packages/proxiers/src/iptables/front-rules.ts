@@ -1,5 +1,5 @@
-import { TCP } from '@vipsim/sim-core';
-import type { Cluster } from '../kubernetes/cluster.ts';
+import { netmask, TCP } from '@vipsim/sim-core';
+import { familyOf, type Cluster } from '../kubernetes/cluster.ts';
 import type { ChainIndex } from './chain-index.ts';
 import {
   EXT,
@@ -14,11 +14,14 @@ import {
   BARE_NAME,
   CLUSTER_IP,
   COMMENT,
+  DESTINATION,
+  DESTINATION_NOT,
   DROP_PACKET,
   EXTERNAL_IP,
   HEALTH_CHECK,
   JUMP,
   LOAD_BALANCER_IP,
+  NFACCT,
   NODE_PORTS_LAST,
   NOT_ACCEPTED,
   NO_ENDPOINTS,
@@ -27,14 +30,19 @@ import {
   TO_LOCAL,
 } from './rule.ts';
 import type { RuleTable } from './rule-table.ts';
+import type { RulesetOptions } from './ruleset-options.ts';
 import { addServiceRule, policyChain } from './service-rules.ts';
 import { HAS_ENDPOINTS, HAS_EXTERNAL, HAS_INTERNAL, USES_FW } from './service-plan.ts';
 
 /**
  * The chains that every sync writes whole, because all service ports share them. Services come in the order of
  * the cluster's ports; upstream iterates a Go map, so its order changes from sync to sync.
- * Source: syncProxyRules in pkg/proxy/iptables/proxier.go. Not modelled: nodePortAddresses, nfacct counters.
+ * Source: syncProxyRules in pkg/proxy/iptables/proxier.go.
  */
+
+const LOOPBACK_NET = 0x7f000000;
+/** The nfacct counter localhost_nps_accepted_pkts. */
+const LOCALHOST_ACCEPTED = 2;
 
 /** Stage KUBE-SERVICES and KUBE-NODEPORTS of the nat table. `decisions` by service port. */
 export function stageNatFront(
@@ -42,6 +50,7 @@ export function stageNatFront(
   nat: RuleTable,
   index: ChainIndex,
   decisions: Uint8Array,
+  options: RulesetOptions,
 ): void {
   const { ports } = cluster;
   nat.begin(KUBE_SERVICES);
@@ -64,15 +73,40 @@ export function stageNatFront(
       addServiceRule(nat, { ...rule, destination, argument, about: LOAD_BALANCER_IP });
     }
   }
-  nat.add(COMMENT | TO_LOCAL, JUMP, KUBE_NODEPORTS, NODE_PORTS_LAST);
+  addNodePortJumps(cluster, nat, options);
 
+  const counted = options.nfacct && options.localhostNodePorts;
   nat.begin(KUBE_NODEPORTS);
   for (let servicePort = 0; servicePort < ports.count; servicePort++) {
     const port = ports.nodePort[servicePort]!;
     if (port === 0 || (decisions[servicePort]! & HAS_ENDPOINTS) === 0) continue;
     const argument = index.ensure(EXT, servicePort);
     const protocol = ports.protocol[servicePort]!;
-    addServiceRule(nat, { protocol, port, destination: 0, target: JUMP, argument, about: BARE_NAME });
+    const rule = { protocol, port, target: JUMP, argument, about: BARE_NAME };
+    if (counted) {
+      const row = addServiceRule(nat, { ...rule, destination: LOOPBACK_NET }, NFACCT);
+      nat.rules.destinationMask[row] = netmask(8);
+      nat.rules.value[row] = LOCALHOST_ACCEPTED;
+    }
+    addServiceRule(nat, { ...rule, destination: 0 });
+  }
+}
+
+/** The last rules of KUBE-SERVICES: packets to this node's addresses, or to those that serve node ports. */
+function addNodePortJumps(cluster: Cluster, nat: RuleTable, options: RulesetOptions): void {
+  if (options.nodePortAddresses === undefined) {
+    const { exceptLoopback } = options;
+    const match = COMMENT | TO_LOCAL | (exceptLoopback === undefined ? 0 : DESTINATION_NOT);
+    const row = nat.add(match, JUMP, KUBE_NODEPORTS, NODE_PORTS_LAST);
+    if (exceptLoopback === undefined) return;
+    nat.rules.destination[row] = exceptLoopback.address;
+    nat.rules.destinationMask[row] = familyOf(cluster).mask(exceptLoopback.prefix);
+    return;
+  }
+  for (const address of options.nodePortAddresses) {
+    const row = nat.add(COMMENT | DESTINATION, JUMP, KUBE_NODEPORTS, NODE_PORTS_LAST);
+    nat.rules.destination[row] = address;
+    nat.rules.destinationMask[row] = 0xffffffff;
   }
 }
 

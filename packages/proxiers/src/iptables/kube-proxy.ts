@@ -1,86 +1,83 @@
 import type { Counts } from '../cost/operations.ts';
-import type { NodeContext, Proxier, SyncFailure, SyncPlan, SyncTrigger } from '../proxier.ts';
-import { KUBE_SERVICES } from './chains.ts';
-import { IptablesDataplane, legacyEntries } from './dataplane.ts';
-import { IPTABLES_OPERATIONS, OPERATION } from './operations.ts';
-import { FILTER_CHAINS, NAT_CHAINS, restoreLines } from './restore-text.ts';
+import type { NodeContext, Proxier, SyncPlan, SyncTrigger } from '../proxier.ts';
+import { IptablesDataplane } from './dataplane.ts';
+import { refusalOf } from './legacy-limit.ts';
+import { remarksOf } from './remarks.ts';
+import { restoreLines } from './restore-text.ts';
 import { LEGACY_SIZES, NFT_SIZES } from './rule-sizes.ts';
-import type { Holding, RuleTable } from './rule-table.ts';
-import { PRODUCTION_STYLE, type TextStyle } from './rule-text.ts';
+import type { TextStyle } from './rule-text.ts';
 import { saveLines } from './save-text.ts';
 import { Ruleset, type NatChanges } from './ruleset.ts';
+import { resolveOptions, type RulesetSettings } from './ruleset-options.ts';
 import { planService } from './service-plan.ts';
+import { SyncStages } from './sync-stages.ts';
+import { XtablesLock } from './xtables-lock.ts';
 
-export interface IptablesOptions {
+export interface IptablesOptions extends RulesetSettings {
   readonly backend: 'nft' | 'legacy';
   readonly minSyncPeriod: number;
   readonly syncPeriod: number;
-  readonly masqueradeAll: boolean;
+  readonly lockHeld: number;
+  readonly lockEvery: number;
   readonly largeClusterEndpoints: number;
 }
 
-/** x_tables allocates a table and its 64-byte header in one piece, which must stay below 512 MiB. */
-const LEGACY_TABLE_LIMIT = 536_870_912;
-const LEGACY_HEADER = 64;
-/** Commands that make sure of the jumps from built-in chains: 14 jumps, each -N and -C, and -I where it is missing. */
-const JUMPS_IN_FILTER = 11;
-const JUMPS_IN_NAT = 3;
-
 const HOUR = 3_600_000_000_000;
-
-const PROCESS = OPERATION['process.launch'];
-const SERVICE = OPERATION['iptables.sync.service'];
-const ENDPOINT = OPERATION['iptables.sync.endpoint'];
-const LINE_LEGACY = OPERATION['iptables.sync.line-legacy'];
-const LINE_NFT = OPERATION['iptables.sync.line-nft'];
-const SAVED = OPERATION['iptables.sync.saved'];
-const READ = OPERATION['iptables.kernel.read'];
-const REPLACED = OPERATION['iptables.kernel.replaced'];
-const WRITTEN = OPERATION['iptables.kernel.written'];
-const VALIDATED = OPERATION['iptables.kernel.validated'];
 
 /**
  * kube-proxy in iptables mode: full and partial syncs with what they cost.
  *
- * Models: syncProxyRules and the two transactions of its iptables-restore (filter, then nat); partial syncs that
- * rewrite the shared chains and the chains of changed Services (KEP-3453); generation over all services and
- * endpoints in either case; large-cluster mode; x_tables reading and replacing whole tables, iptables-nft changing
- * chains; the 512 MiB limit of an x_tables table.
- * Source: pkg/proxy/iptables/proxier.go and pkg/util/iptables (Kubernetes 1.35); ip_tables.c; nf_tables_api.c.
- * Not modelled: the hourly full sync, the canary's own commands, lock contention with other users of iptables,
- * deletion of conntrack entries of stale UDP endpoints.
+ * Models: syncProxyRules: a full sync at the start, after any failure and, unless the last sync saw a large
+ * cluster, an hour after the last one; else partial syncs, which rewrite the shared chains and the chains of changed
+ * Services (KEP-3453); the jumps of a full sync by a command each; the two transactions of its iptables-restore,
+ * filter before nat, of which the second may fail alone; large-cluster mode; the 512 MiB limit of an x_tables table;
+ * the lock that legacy commands wait for; the canary's commands.
+ * Source: pkg/proxy/iptables/proxier.go and pkg/util/iptables (Kubernetes 1.36 with pull request 138571: no hourly
+ * full syncs in large clusters); ip_tables.c; nf_tables_api.c.
+ * Not modelled: walks of IPv6 packets; tables that others flush or change, with what the canary
+ * then forces; transactions of iptables-nft that start anew because another program committed meanwhile; deletion
+ * of conntrack entries of stale UDP endpoints.
  */
 export class IptablesProxier implements Proxier {
   readonly dataplane: IptablesDataplane;
   readonly trigger: SyncTrigger;
+  readonly watch: { readonly periodNs: number; readonly counts: Counts };
   readonly #node: NodeContext;
   readonly #options: IptablesOptions;
   readonly #ruleset: Ruleset;
   readonly #nft: boolean;
+  readonly #stages: SyncStages;
   /** By service port: endpoints, whatever their conditions, when it was last synced. */
   readonly #known: Uint32Array;
   readonly #portsOfService: readonly (readonly number[])[];
   #endpointTotal = 0;
-  /** At the start and after a failure, whatever is asked for. */
+  #largeCluster = false;
+  #started = false;
+  /** At the start, and from the beginning of each sync until it has succeeded. */
   #needFull = true;
+  #toldNs = 0;
+  #lastFullNs = 0;
   #lastCleanupNs = -Infinity;
+  /** What the last sync did to nat. */
+  #changes: NatChanges = { chains: 0, rules: 0, deleted: [] };
 
   constructor(node: NodeContext, options: IptablesOptions) {
     const { cluster } = node;
     this.#node = node;
     this.#options = options;
     this.#nft = options.backend === 'nft';
-    this.#ruleset = new Ruleset(cluster, this.#nft ? NFT_SIZES : LEGACY_SIZES, {
-      nodeAddress: cluster.nodes[node.node]!.address,
-      masqueradeAll: options.masqueradeAll,
-    });
+    const resolved = resolveOptions(options, cluster, node.node);
+    this.#ruleset = new Ruleset(cluster, this.#nft ? NFT_SIZES : LEGACY_SIZES, resolved);
     this.dataplane = new IptablesDataplane(node, this.#ruleset, this.#nft);
+    const lock = this.#nft ? undefined : lockOf(options, node);
+    this.#stages = new SyncStages(this.#ruleset, this.#nft, lock, () => this.#nowNs());
     this.trigger = {
       kind: 'bounded',
       minIntervalNs: options.minSyncPeriod,
       retryNs: options.syncPeriod,
       maxIntervalNs: HOUR,
     };
+    this.watch = { periodNs: options.syncPeriod, counts: this.#stages.jumps.lookForCanary() };
     this.#known = new Uint32Array(cluster.ports.count);
     const portsOfService: number[][] = cluster.services.map(() => []);
     for (let port = 0; port < cluster.ports.count; port++)
@@ -88,66 +85,68 @@ export class IptablesProxier implements Proxier {
     this.#portsOfService = portsOfService;
   }
 
+  tell(nowNs: number): void {
+    this.#toldNs = nowNs;
+  }
+
   sync(changed: readonly number[], fullAsked: boolean): SyncPlan {
-    const full = fullAsked || this.#needFull;
+    const nowNs = this.#nowNs();
+    // kube-proxy's clock has moved on by the time it compares: an hour after a full sync is more than an hour.
+    const hourly = nowNs - this.#lastFullNs >= HOUR && !this.#largeCluster;
+    const full = fullAsked || this.#needFull || hourly;
+    this.#needFull = true;
     const ports = full ? Array.from(this.#known.keys()) : this.#withSiblings(changed);
     for (const port of ports) this.#recount(port);
     const largeCluster = this.#endpointTotal > this.#options.largeClusterEndpoints;
-    const cleanup = !largeCluster || this.dataplane.nowNs - this.#lastCleanupNs > this.#options.syncPeriod;
-    if (cleanup) this.#lastCleanupNs = this.dataplane.nowNs;
+    this.#largeCluster = largeCluster;
+    const cleanup = !largeCluster || nowNs - this.#lastCleanupNs > this.#options.syncPeriod;
+    if (cleanup) this.#lastCleanupNs = nowNs;
 
-    const { nat, filter } = this.#ruleset;
-    const wasEmpty = !nat.isLive(KUBE_SERVICES);
-    const changes = this.#ruleset.stage({
-      plans: ports.map((port) => planService(this.#node, port)),
-      largeCluster,
-      cleanup,
-    });
-    const natAfter = nat.planned();
-    const filterCounts = this.#filterCounts(filter.planned(), { full, wasEmpty, cleanup });
-    const failure = this.#failureOf(natAfter);
-    const natCounts = this.#natCounts(natAfter, changes, failure !== undefined);
+    const plans = ports.map((port) => planService(this.#node, port));
+    this.#changes = this.#ruleset.stage({ plans, largeCluster, cleanup });
+    const natAfter = this.#ruleset.nat.planned();
     this.dataplane.plannedBytes = natAfter.bytes;
-    this.#needFull = failure !== undefined;
+    const failure = this.#nft ? undefined : refusalOf(natAfter);
+    const plan: SyncPlan = {
+      scope: full ? 'full' : 'partial',
+      stages: this.#stages.of({
+        full,
+        cleanup,
+        servicePorts: this.#known.length,
+        endpoints: this.#endpointTotal,
+        changes: this.#changes,
+        natAfter,
+        refused: failure !== undefined,
+        succeed: () => this.#succeed(full),
+      }),
+      ...(this.#started ? {} : { aside: this.#stages.jumps.plantCanaries() }),
+      ...(failure === undefined ? {} : { failure }),
+    };
+    this.#started = true;
     if (failure !== undefined) this.#ruleset.rollbackNat();
-    const stages = [
-      { counts: filterCounts, commit: () => this.#ruleset.commitFilter() },
-      { counts: natCounts, commit: failure === undefined ? () => this.#ruleset.commitNat() : nothing },
-    ];
-    const scope = full ? 'full' : 'partial';
-    return failure === undefined ? { scope, stages } : { scope, stages, failure };
+    return plan;
   }
 
-  dump(format: string, style: TextStyle = PRODUCTION_STYLE): Iterable<string> {
-    if (format === 'iptables-restore') return restoreLines(this.#ruleset, style);
+  /** `style` replaces what is left to builds and hosts. */
+  dump(format: string, style: Partial<TextStyle> = {}): Iterable<string> {
+    if (format === 'iptables-restore')
+      return restoreLines(this.#ruleset, { ...this.#ruleset.style, ...style });
     if (format === 'iptables-save') return saveLines(this.#ruleset);
     throw new RangeError(`iptables prints iptables-restore or iptables-save, not ${format}`);
   }
 
+  /** Everything, if a full sync is due. Throws RangeError if the kernel refuses the tables. */
+  partialDump(changed: readonly number[], style: Partial<TextStyle> = {}): Iterable<string> {
+    const { scope, stages, failure } = this.sync(changed, false);
+    if (failure !== undefined) throw new RangeError(`${failure.error}: ${failure.message}`);
+    for (const stage of stages) stage.commit();
+    const servicePorts = new Set(scope === 'full' ? this.#known.keys() : this.#withSiblings(changed));
+    const { deleted } = this.#changes;
+    return restoreLines(this.#ruleset, { ...this.#ruleset.style, ...style }, { servicePorts, deleted });
+  }
+
   remarks(): readonly string[] {
-    const remarks: string[] = [];
-    const { services } = this.#node.cluster;
-    const sticky = services.filter((service) => service.affinityS > 0).length;
-    if (sticky > 0) {
-      remarks.push(`${sticky} Services ask for ClientIP affinity; their rules are built without it`);
-    }
-    if (this.#endpointTotal > this.#options.largeClusterEndpoints) {
-      remarks.push(
-        `${this.#endpointTotal} endpoints are more than ${this.#options.largeClusterEndpoints}: kube-proxy leaves ` +
-          'comments out of per-endpoint rules, and leftover chains in place for up to syncPeriod',
-      );
-    }
-    const legacyBytes = this.#ruleset.nat.bytesIn(LEGACY_SIZES);
-    if (legacyBytes > LEGACY_TABLE_LIMIT / 2) {
-      const percent = Math.round((legacyBytes / LEGACY_TABLE_LIMIT) * 100);
-      const fits = legacyBytes + LEGACY_HEADER < LEGACY_TABLE_LIMIT;
-      const legacy = this.#nft ? 'With the legacy backend the nat table would take' : 'The nat table takes';
-      remarks.push(
-        `${legacy} ${percent} % of the 512 MiB that x_tables allows for one table` +
-          (fits ? '' : ': iptables-restore would fail with ENOMEM, and the rules of before would stay'),
-      );
-    }
-    return remarks;
+    return remarksOf(this.#options, this.#node, this.#endpointTotal, this.#ruleset.nat);
   }
 
   /** A partial sync writes a changed Service with all its ports. */
@@ -162,79 +161,21 @@ export class IptablesProxier implements Proxier {
     this.#known[port] = count;
   }
 
-  /** Everything up to the COMMIT of filter: the jumps, generation, the stale chains' listing, and the filter table. */
-  #filterCounts(
-    after: Holding,
-    sync: { readonly full: boolean; readonly wasEmpty: boolean; readonly cleanup: boolean },
-  ): Counts {
-    const counts = new Float64Array(IPTABLES_OPERATIONS.length);
-    const { nat, filter } = this.#ruleset;
-    const natEntries = legacyEntries(nat.holds);
-    const filterEntries = legacyEntries(filter.holds);
-    counts[SERVICE] = this.#known.length;
-    counts[ENDPOINT] = this.#endpointTotal;
-    counts[PROCESS] = 1;
-    if (sync.full) {
-      const commands = sync.wasEmpty ? 3 : 2;
-      counts[PROCESS]! += commands * (JUMPS_IN_FILTER + JUMPS_IN_NAT);
-      if (!this.#nft)
-        counts[READ]! += commands * (JUMPS_IN_FILTER * filterEntries + JUMPS_IN_NAT * natEntries);
-    }
-    if (sync.cleanup) {
-      counts[PROCESS]! += 1;
-      counts[SAVED]! += nat.holds.rules + nat.holds.chains + nat.holds.builtIns;
-      if (!this.#nft) counts[READ]! += natEntries;
-    }
-    const rules = rulesAfter(filter, FILTER_CHAINS);
-    this.#countTable(counts, { lines: 2 + FILTER_CHAINS.length + rules, before: filter.holds, after });
-    return counts;
+  #succeed(full: boolean): void {
+    this.#ruleset.commitNat();
+    this.#needFull = false;
+    if (full) this.#lastFullNs = this.#nowNs();
   }
 
-  #natCounts(after: Holding, changes: NatChanges, refused: boolean): Counts {
-    const counts = new Float64Array(IPTABLES_OPERATIONS.length);
-    const { nat } = this.#ruleset;
-    const rules = rulesAfter(nat, NAT_CHAINS) + changes.rules + changes.deleted;
-    const lines = 2 + NAT_CHAINS.length + changes.chains + changes.deleted + rules;
-    this.#countTable(counts, { lines, before: nat.holds, after });
-    // A table that is too large is refused before it is copied.
-    if (refused) counts[REPLACED] = 0;
-    return counts;
-  }
-
-  #countTable(
-    counts: Counts,
-    table: {
-      readonly lines: number;
-      readonly before: Holding;
-      readonly after: Holding;
-    },
-  ): void {
-    if (this.#nft) {
-      counts[LINE_NFT]! += table.lines;
-      counts[WRITTEN]! += table.lines - 2;
-      counts[VALIDATED]! += table.after.rules;
-    } else {
-      counts[LINE_LEGACY]! += table.lines;
-      counts[READ]! += legacyEntries(table.before);
-      counts[REPLACED]! += legacyEntries(table.after);
-    }
-  }
-
-  #failureOf(nat: Holding): SyncFailure | undefined {
-    if (this.#nft || nat.bytes + LEGACY_HEADER < LEGACY_TABLE_LIMIT) return undefined;
-    return {
-      error: 'ENOMEM',
-      message:
-        `the nat table would take ${nat.bytes} bytes for ${legacyEntries(nat)} entries and x_tables refuses ` +
-        `tables of ${LEGACY_TABLE_LIMIT} bytes or more: the rules of before stay; the nft backend has no such limit`,
-    };
+  /** As told, or as packets and timers told the dataplane. */
+  #nowNs(): number {
+    return Math.max(this.#toldNs, this.dataplane.nowNs);
   }
 }
 
-function rulesAfter(table: RuleTable, chains: readonly number[]): number {
-  return chains.reduce((rules, chain) => rules + table.countAfter(chain), 0);
-}
-
-function nothing(): void {
-  // The kernel refused the table: packets go on meeting the old one.
+function lockOf(options: IptablesOptions, { streams }: NodeContext): XtablesLock | undefined {
+  const { lockHeld, lockEvery } = options;
+  if (lockHeld === 0) return undefined;
+  const phaseNs = lockEvery === 0 ? 0 : streams.stream('iptables.lock').below(lockEvery);
+  return new XtablesLock({ everyNs: lockEvery, heldNs: lockHeld, phaseNs });
 }

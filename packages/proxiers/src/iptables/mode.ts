@@ -1,6 +1,14 @@
 import type { Mode } from '../proxier.ts';
 import { IptablesProxier } from './kube-proxy.ts';
 import { IPTABLES_OPERATIONS } from './operations.ts';
+import { wantedCidrs } from './ruleset-options.ts';
+
+/** As the kernel allows for a name (IFNAMSIZ), and nothing that text would give a meaning. */
+function wantedLink(text: string): string {
+  return /^[A-Za-z0-9._-]{1,14}$/.test(text)
+    ? ''
+    : 'wanted 1 to 14 letters, digits, dots, dashes, underscores';
+}
 
 const OPTIONS = {
   backend: {
@@ -20,10 +28,78 @@ const OPTIONS = {
     about:
       'a failed sync is tried again after this, leftover chains of a large cluster are deleted as rarely',
   },
+  lockHeld: {
+    kind: 'duration',
+    default: 0,
+    about:
+      'another program keeps /run/xtables.lock this long, each time (legacy backend); kube-proxy waits up to 5s',
+  },
+  lockEvery: {
+    kind: 'duration',
+    default: 10_000_000_000,
+    about: 'how often that program takes the lock',
+  },
   masqueradeAll: {
     kind: 'boolean',
     default: false,
     about: 'masquerade all traffic to ClusterIPs, not only that from outside the pod network',
+  },
+  masqueradeBit: {
+    kind: 'integer',
+    default: 14,
+    min: 0,
+    max: 31,
+    about: 'bit of the packet mark that asks for masquerading (iptables.masqueradeBit)',
+  },
+  randomFully: {
+    kind: 'boolean',
+    default: true,
+    about: 'masquerade with --random-fully, as kube-proxy does with iptables 1.6.2 or newer',
+  },
+  localhostNodePorts: {
+    kind: 'boolean',
+    default: true,
+    about: 'serve NodePorts on 127.0.0.0/8, too (iptables.localhostNodePorts)',
+  },
+  nodePortAddresses: {
+    kind: 'text',
+    default: '',
+    wanted: wantedCidrs,
+    about:
+      'CIDRs, with commas between: only addresses of the node in them serve NodePorts; primary: its own one; all if empty',
+  },
+  detectLocalMode: {
+    kind: 'choice',
+    default: 'ClusterCIDR',
+    choices: ['ClusterCIDR', 'NodeCIDR', 'BridgeInterface', 'InterfaceNamePrefix', 'none'],
+    about: 'how to tell traffic of pods from other traffic; none as with an empty --cluster-cidr',
+  },
+  bridgeInterface: {
+    kind: 'text',
+    default: 'cni0',
+    wanted: wantedLink,
+    about: 'the bridge of detectLocalMode BridgeInterface (detectLocal.bridgeInterface)',
+  },
+  interfaceNamePrefix: {
+    kind: 'text',
+    default: 'veth',
+    wanted: wantedLink,
+    about: 'what pod interfaces begin with, for detectLocalMode InterfaceNamePrefix (detectLocal)',
+  },
+  nfacct: {
+    kind: 'boolean',
+    default: false,
+    about: 'the kernel has nfnetlink_acct, so two kinds of rules carry its counters',
+  },
+  snatNodeInternalIP: {
+    kind: 'boolean',
+    default: false,
+    about: "SNAT to the node's address in place of MASQUERADE (iptables.snatNodeInternalIP)",
+  },
+  tcpBeLiberal: {
+    kind: 'boolean',
+    default: false,
+    about: 'nf_conntrack_tcp_be_liberal is set (conntrack.tcpBeLiberal): no rule drops INVALID packets',
   },
   largeClusterEndpoints: {
     kind: 'integer',

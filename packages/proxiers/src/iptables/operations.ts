@@ -25,6 +25,14 @@ export const IPTABLES_OPERATIONS = [
   'iptables.match.addrtype',
   'iptables.match.mark',
   'iptables.match.conntrack',
+  'iptables.match.nfacct',
+  // recent, all under one lock of the host: evaluations, lists compared by name, entries of a bucket and their
+  // stamps looked at, entries made.
+  'iptables.match.recent',
+  'iptables.recent.list',
+  'iptables.recent.entry',
+  'iptables.recent.stamp',
+  'iptables.recent.insert',
   'iptables.target',
   'iptables.jump',
   // kube-proxy: processes started, service ports and endpoints visited by generation.
@@ -41,6 +49,8 @@ export const IPTABLES_OPERATIONS = [
   // nf_tables transactions: rules and chains written or deleted, rules passed by validation.
   'iptables.kernel.written',
   'iptables.kernel.validated',
+  // x_tables: entries that libiptc packs into the table it hands to the kernel.
+  'iptables.sync.packed',
 ] as const;
 
 export const OPERATION = operationIndex(IPTABLES_OPERATIONS);

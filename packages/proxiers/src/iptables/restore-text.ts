@@ -25,19 +25,34 @@ export interface Programmed {
   readonly nat: RuleTable;
   readonly filter: RuleTable;
   readonly index: ChainIndex;
+  readonly style: TextStyle;
+  /** The filter table's chains that every sync declares. */
+  readonly filterChains: readonly number[];
   inUse(chain: number): boolean;
   /** Endpoints of a service port that have a KUBE-SEP chain, in order. */
   reachable(servicePort: number): Int32Array;
 }
 
-export const FILTER_CHAINS: readonly number[] = [
+/** What a partial sync writes besides the chains that all Services share. */
+export interface Rewritten {
+  readonly servicePorts: ReadonlySet<number>;
+  readonly deleted: readonly DeletedChain[];
+}
+
+/** A chain of the nat table that is no more: its kind, and its service port or endpoint. */
+export interface DeletedChain {
+  readonly kind: number;
+  readonly subject: number;
+}
+
+const FILTER_CHAINS: readonly number[] = [
   KUBE_SERVICES,
   KUBE_EXTERNAL_SERVICES,
   KUBE_FORWARD,
   KUBE_NODEPORTS,
   KUBE_PROXY_FIREWALL,
-  KUBE_FIREWALL,
 ];
+const FILTER_CHAINS_LOCALHOST: readonly number[] = [...FILTER_CHAINS, KUBE_FIREWALL];
 export const NAT_CHAINS: readonly number[] = [
   KUBE_SERVICES,
   KUBE_NODEPORTS,
@@ -45,16 +60,28 @@ export const NAT_CHAINS: readonly number[] = [
   KUBE_MARK_MASQ,
 ];
 
-/** The input that kube-proxy would give to `iptables-restore --noflush` in a full sync, line by line. */
-export function* restoreLines(programmed: Programmed, style: TextStyle): Generator<string> {
-  if (!programmed.nat.isLive(KUBE_SERVICES)) return;
-  yield* filterLines(programmed, new RuleText(programmed.cluster, style));
-  yield* natLines(programmed, new RuleText(programmed.cluster, style));
+/** KUBE-FIREWALL guards node ports on localhost, so it is filled only with them (kubelet may own it otherwise). */
+export function filterChainsOf(localhostNodePorts: boolean): readonly number[] {
+  return localhostNodePorts ? FILTER_CHAINS_LOCALHOST : FILTER_CHAINS;
 }
 
-function* filterLines({ cluster, filter }: Programmed, text: RuleText): Generator<string> {
+/**
+ * The input that kube-proxy gives to `iptables-restore --noflush`, line by line: of a full sync, or with
+ * `rewritten` of a partial one. Upstream deletes stale chains in random order; here they come as given.
+ */
+export function* restoreLines(
+  programmed: Programmed,
+  style: TextStyle,
+  rewritten?: Rewritten,
+): Generator<string> {
+  if (!programmed.nat.isLive(KUBE_SERVICES)) return;
+  yield* filterLines(programmed, new RuleText(programmed.cluster, style));
+  yield* natLines(programmed, new RuleText(programmed.cluster, style), rewritten);
+}
+
+function* filterLines({ cluster, filter, filterChains }: Programmed, text: RuleText): Generator<string> {
   yield '*filter';
-  for (const chain of FILTER_CHAINS) yield chainLine(text, filter, chain);
+  for (const chain of filterChains) yield chainLine(text, filter, chain);
   yield* allOf(text, filter, KUBE_FIREWALL);
   const services = new Cursor(filter, KUBE_SERVICES, text);
   const external = new Cursor(filter, KUBE_EXTERNAL_SERVICES, text);
@@ -72,24 +99,33 @@ function* filterLines({ cluster, filter }: Programmed, text: RuleText): Generato
   yield 'COMMIT';
 }
 
-function* natLines(programmed: Programmed, text: RuleText): Generator<string> {
+function* natLines(
+  programmed: Programmed,
+  text: RuleText,
+  rewritten: Rewritten | undefined,
+): Generator<string> {
   const { cluster, nat } = programmed;
+  const writes = (servicePort: number): boolean => rewritten?.servicePorts.has(servicePort) ?? true;
+  const deleted = (rewritten?.deleted ?? []).map(({ kind, subject }) => text.serviceChain(kind, subject));
   yield '*nat';
   for (const chain of NAT_CHAINS) yield chainLine(text, nat, chain);
   for (let servicePort = 0; servicePort < cluster.ports.count; servicePort++) {
+    if (!writes(servicePort)) continue;
     for (const chain of chainsOf(programmed, servicePort)) yield chainLine(text, nat, chain);
     text.forget();
   }
+  for (const name of deleted) yield `:${name} - [0:0]`;
   yield* allOf(text, nat, KUBE_POSTROUTING);
   yield* allOf(text, nat, KUBE_MARK_MASQ);
   const services = new Cursor(nat, KUBE_SERVICES, text);
   const nodePorts = new Cursor(nat, KUBE_NODEPORTS, text);
   for (let servicePort = 0; servicePort < cluster.ports.count; servicePort++) {
     yield* services.of(servicePort, Infinity);
-    yield* nodePorts.of(servicePort, 1);
-    yield* serviceRules(programmed, text, servicePort);
+    yield* nodePorts.of(servicePort, Infinity);
+    if (writes(servicePort)) yield* serviceRules(programmed, text, servicePort);
     text.forget();
   }
+  for (const name of deleted) yield `-X ${name}`;
   yield* services.rest();
   yield 'COMMIT';
 }

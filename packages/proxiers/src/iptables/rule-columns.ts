@@ -12,6 +12,8 @@ export class RuleColumns {
   source: Uint32Array;
   sourceMask: Uint32Array;
   destination: Uint32Array;
+  /** The same memory read as signed integers, which V8 compares without a detour through doubles. */
+  destinationBits: Int32Array;
   destinationMask: Uint32Array;
   value: Uint32Array;
   target: Uint8Array;
@@ -26,6 +28,7 @@ export class RuleColumns {
     this.source = new Uint32Array(capacity);
     this.sourceMask = new Uint32Array(capacity);
     this.destination = new Uint32Array(capacity);
+    this.destinationBits = new Int32Array(this.destination.buffer);
     this.destinationMask = new Uint32Array(capacity);
     this.value = new Uint32Array(capacity);
     this.target = new Uint8Array(capacity);
@@ -40,6 +43,7 @@ export class RuleColumns {
     this.source = longer(this.source, capacity);
     this.sourceMask = longer(this.sourceMask, capacity);
     this.destination = longer(this.destination, capacity);
+    this.destinationBits = new Int32Array(this.destination.buffer);
     this.destinationMask = longer(this.destinationMask, capacity);
     this.value = longer(this.value, capacity);
     this.target = longer(this.target, capacity);

@@ -1,6 +1,8 @@
 import { longer } from '@vipsim/sim-core';
 import { BUILT_IN_CHAINS, FIXED_CHAINS, KUBE_SERVICES } from './chains.ts';
-import { SERVICE_SHAPE } from './rule.ts';
+import { CandidateIndex } from './candidate-index.ts';
+import { entryBytesOf, type EntryBytes } from './entry-bytes.ts';
+import { RECENT_CHECK, RECENT_SET, SERVICE_SHAPE } from './rule.ts';
 import { RuleColumns } from './rule-columns.ts';
 import type { RuleSizes } from './rule-sizes.ts';
 
@@ -11,6 +13,13 @@ export interface Holding {
   chains: number;
   builtIns: number;
   bytes: number;
+}
+
+/** Is told which rows come into force and which cease, first all that come; only of tables with recent rules. */
+export interface CommitObserver {
+  added(chain: number, first: number, count: number): void;
+  removed(chain: number, first: number, count: number): void;
+  committed(): void;
 }
 
 /**
@@ -34,10 +43,22 @@ export class RuleTable {
   servicesEnd = 0;
   /** The one protocol of those rows; 0 when they have several. */
   servicesProtocol = 0;
+  readonly entryBytes: EntryBytes;
+  /** How often what packets meet has changed. */
+  commits = 0;
   readonly holds: Holding = { rules: 0, chains: 0, builtIns: 0, bytes: 0 };
+  observer: CommitObserver | undefined = undefined;
 
+  /** Tests that any rule ever had. */
+  #tests = 0;
+  /** By long chain that a packet met: its index, or undefined if it has none. Dropped when the chain changes. */
+  readonly #candidates = new Map<number, CandidateIndex | undefined>();
   readonly #sizes: RuleSizes;
+  /** By row, modulo 2^32: what packets pass of the rows before it. Made when asked for, dropped with a commit. */
+  #bytesBefore: Uint32Array | undefined = undefined;
   #live: Uint8Array = new Uint8Array(64);
+  /** By chain: what its rules take in the kernel. */
+  #bytes: Float64Array = new Float64Array(64);
   #chains = FIXED_CHAINS;
   #freeChains: number[] = [];
   #used = 0;
@@ -45,6 +66,7 @@ export class RuleTable {
   #waste = 0;
   #stagedChains: number[] = [];
   #stagedCounts: number[] = [];
+  #stagedBytes: number[] = [];
   #stagedNew: number[] = [];
   /** By chain that exists once: where it is among the staged, or -1. */
   readonly #stagedAt = new Int32Array(FIXED_CHAINS).fill(-1);
@@ -53,6 +75,7 @@ export class RuleTable {
   constructor(name: string, sizes: RuleSizes) {
     this.name = name;
     this.#sizes = sizes;
+    this.entryBytes = entryBytesOf(sizes);
     this.holds.bytes = sizes.table;
     for (let chain = 0; chain < FIXED_CHAINS; chain++) this.kind[chain] = chain;
   }
@@ -89,6 +112,7 @@ export class RuleTable {
     if (chain < FIXED_CHAINS) this.#stagedAt[chain] = this.#stagedChains.length;
     this.#stagedChains.push(chain);
     this.#stagedCounts.push(0);
+    this.#stagedBytes.push(0);
   }
 
   /** Add a rule to the chain begun last; returns its row, whose other columns may then be set. */
@@ -96,7 +120,10 @@ export class RuleTable {
     const row = this.#used++;
     if (row === this.rules.capacity) this.rules.grow(row + (row >> 1));
     this.rules.write(row, match, target, argument, about);
-    this.#stagedCounts[this.#stagedCounts.length - 1]! += 1;
+    this.#tests |= match;
+    const last = this.#stagedCounts.length - 1;
+    this.#stagedCounts[last]! += 1;
+    this.#stagedBytes[last]! += this.#sizes.rule(match, target);
     return row;
   }
 
@@ -108,13 +135,11 @@ export class RuleTable {
   /** What the table will hold after the commit. */
   planned(): Holding {
     const planned = { ...this.holds };
-    let row = this.#stagedFrom;
     for (let i = 0; i < this.#stagedChains.length; i++) {
       const chain = this.#stagedChains[i]!;
       this.#account(planned, chain, -1);
-      const count = this.#stagedCounts[i]!;
-      addRows(planned, chain, count, this.bytesOf(row, count) + this.#overhead(chain), 1);
-      row += count;
+      const bytes = this.#stagedBytes[i]! + this.#overhead(chain);
+      addRows(planned, chain, this.#stagedCounts[i]!, bytes, 1);
     }
     for (const chain of this.#dropped) this.#account(planned, chain, -1);
     return planned;
@@ -139,8 +164,27 @@ export class RuleTable {
     return at < 0 ? this.count[chain]! : this.#stagedCounts[at]!;
   }
 
+  /** The index over a long chain, made when it is first asked for; undefined where it would not help. */
+  candidates(chain: number): CandidateIndex | undefined {
+    const known = this.#candidates.get(chain);
+    if (known !== undefined) {
+      if (known.length !== this.count[chain])
+        throw new Error(
+          `the index of chain ${chain} has ${known.length} rules, the chain ${this.count[chain]!}`,
+        );
+      return known;
+    }
+    if (this.#candidates.has(chain)) return undefined;
+    const index = CandidateIndex.over(this.rules, this.first[chain]!, this.count[chain]!);
+    this.#candidates.set(chain, index);
+    return index;
+  }
+
   /** Put what is staged in force. Returns the chains that are gone. */
   commit(): readonly number[] {
+    if ((this.#tests & (RECENT_CHECK | RECENT_SET)) !== 0) this.#tellObserver();
+    this.commits++;
+    this.#bytesBefore = undefined;
     let row = this.#stagedFrom;
     for (let i = 0; i < this.#stagedChains.length; i++) {
       const chain = this.#stagedChains[i]!;
@@ -148,16 +192,20 @@ export class RuleTable {
       this.#waste += this.count[chain]!;
       this.first[chain] = row;
       this.count[chain] = this.#stagedCounts[i]!;
+      this.#bytes[chain] = this.#stagedBytes[i]!;
       this.#live[chain] = 1;
       this.#account(this.holds, chain, 1);
       row += this.count[chain]!;
+      this.#candidates.delete(chain);
       if (chain === KUBE_SERVICES) this.#measureServices();
     }
     for (const chain of this.#dropped) {
       this.#account(this.holds, chain, -1);
       this.#waste += this.count[chain]!;
       this.count[chain] = 0;
+      this.#bytes[chain] = 0;
       this.#live[chain] = 0;
+      this.#candidates.delete(chain);
       this.#freeChains.push(chain);
     }
     const gone = this.#dropped;
@@ -181,6 +229,12 @@ export class RuleTable {
     return this.#rowBytes(first, count, this.#sizes);
   }
 
+  /** Bytes that a packet passes which meets the rules of the live rows [from, to). */
+  bytesPassed(from: number, to: number): number {
+    this.#bytesBefore ??= this.#sumBytes();
+    return (this.#bytesBefore[to]! - this.#bytesBefore[from]!) >>> 0;
+  }
+
   /** Bytes that the live table would take in a kernel of other sizes. */
   bytesIn(sizes: RuleSizes): number {
     let bytes = sizes.table;
@@ -191,6 +245,17 @@ export class RuleTable {
     return bytes;
   }
 
+  #sumBytes(): Uint32Array {
+    const { match, target } = this.rules;
+    const before = new Uint32Array(this.#stagedFrom + 1);
+    let bytes = 0;
+    for (let row = 0; row < this.#stagedFrom; row++) {
+      bytes += this.entryBytes.rule(match[row]!, target[row]!);
+      before[row + 1] = bytes;
+    }
+    return before;
+  }
+
   #rowBytes(first: number, count: number, sizes: RuleSizes): number {
     const { match, target } = this.rules;
     let bytes = 0;
@@ -198,9 +263,24 @@ export class RuleTable {
     return bytes;
   }
 
+  #tellObserver(): void {
+    const { observer } = this;
+    if (observer === undefined) return;
+    let row = this.#stagedFrom;
+    for (let i = 0; i < this.#stagedChains.length; i++) {
+      observer.added(this.#stagedChains[i]!, row, this.#stagedCounts[i]!);
+      row += this.#stagedCounts[i]!;
+    }
+    for (const chains of [this.#stagedChains, this.#dropped]) {
+      for (const chain of chains) observer.removed(chain, this.first[chain]!, this.count[chain]!);
+    }
+    observer.committed();
+  }
+
   #forgetStaged(): void {
     this.#stagedChains = [];
     this.#stagedCounts = [];
+    this.#stagedBytes = [];
     this.#stagedNew = [];
     this.#stagedAt.fill(-1);
     this.#dropped = [];
@@ -208,8 +288,7 @@ export class RuleTable {
 
   #account(holding: Holding, chain: number, sign: number): void {
     if (this.#live[chain] === 0) return;
-    const count = this.count[chain]!;
-    addRows(holding, chain, count, this.bytesOf(this.first[chain]!, count) + this.#overhead(chain), sign);
+    addRows(holding, chain, this.count[chain]!, this.#bytes[chain]! + this.#overhead(chain), sign);
   }
 
   #overhead(chain: number): number {
@@ -217,12 +296,12 @@ export class RuleTable {
   }
 
   #measureServices(): void {
-    const { match, protocol } = this.rules;
+    const { match, protocol, destinationMask } = this.rules;
     const first = this.first[KUBE_SERVICES]!;
     const end = first + this.count[KUBE_SERVICES]!;
     let row = first;
     this.servicesProtocol = first < end ? protocol[first]! : 0;
-    while (row < end && match[row] === SERVICE_SHAPE) {
+    while (row < end && match[row] === SERVICE_SHAPE && destinationMask[row] === 0xffffffff) {
       if (protocol[row] !== this.servicesProtocol) this.servicesProtocol = 0;
       row++;
     }
@@ -252,6 +331,7 @@ export class RuleTable {
     this.first = longer(this.first, capacity);
     this.count = longer(this.count, capacity);
     this.#live = longer(this.#live, capacity);
+    this.#bytes = longer(this.#bytes, capacity);
   }
 }
 

@@ -1,5 +1,4 @@
-import { formatIpv4 } from '@vipsim/sim-core';
-import { protocolName, servicePortName, type Cluster } from '../kubernetes/cluster.ts';
+import { addressText, familyOf, protocolName, servicePortName, type Cluster } from '../kubernetes/cluster.ts';
 import { FW, SEP, SVC, fixedChainName, serviceChainName } from './chains.ts';
 import { probabilityText, threshold } from './probability.ts';
 import {
@@ -11,8 +10,11 @@ import {
   CT_NEW,
   CT_RELATED,
   DESTINATION,
+  DESTINATION_NOT,
   DNAT,
   DROP_PACKET,
+  FROM_LINK,
+  FROM_LINK_NOT,
   FROM_LOCAL,
   JUMP,
   MARK,
@@ -20,12 +22,16 @@ import {
   MARK_OR,
   MARK_XOR,
   MASQUERADE,
+  NFACCT,
   NOTHING,
   NOT_ACCEPTED,
   PORT,
   PROTOCOL,
+  RECENT_CHECK,
+  RECENT_SET,
   REJECT_PACKET,
   RETURN,
+  SNAT,
   SOURCE,
   SOURCE_NOT,
   STATE,
@@ -43,9 +49,18 @@ export interface TextStyle {
   readonly mark: string;
   /** Whether iptables is new enough (1.6.2) for MASQUERADE --random-fully. */
   readonly randomFully: boolean;
+  /** The interface of FROM_LINK rules. */
+  readonly link: string;
+  /** The address of SNAT rules. */
+  readonly nodeAddress: number;
 }
 
-export const PRODUCTION_STYLE: TextStyle = { mark: '0x00004000', randomFully: true };
+/** Counters by their number in the value column. */
+export const NFACCT_NAMES: readonly string[] = [
+  '',
+  'ct_state_invalid_dropped_pkts',
+  'localhost_nps_accepted_pkts',
+];
 
 const STATE_NAMES: readonly (readonly [number, string])[] = [
   [CT_INVALID, 'INVALID'],
@@ -101,7 +116,7 @@ export class RuleText {
     if (kind < SVC) return fixedChainName(kind);
     const known = this.#names.get(chain);
     if (known !== undefined) return known;
-    const name = this.#serviceChain(kind, table.subject[chain]!);
+    const name = this.serviceChain(kind, table.subject[chain]!);
     this.#names.set(chain, name);
     return name;
   }
@@ -117,29 +132,35 @@ export class RuleText {
     let text = `-A ${this.chain(table, chain)}`;
     if ((match & STATE_FIRST) !== 0) text += stateText(match, rules.value[row]!);
     if ((match & COMMENT) !== 0) text += ` -m comment --comment ${this.comment(table, chain, row)}`;
+    text += this.#recentText(table, chain, row);
     if ((match & TO_LOCAL) !== 0) text += ' -m addrtype --dst-type LOCAL';
     if ((match & FROM_LOCAL) !== 0) text += ' -m addrtype --src-type LOCAL';
     if ((match & PROTOCOL) !== 0) {
       const protocol = protocolName(rules.protocol[row]!);
       text += ` -m ${protocol} -p ${protocol}`;
     }
-    if ((match & DESTINATION) !== 0) {
-      text += ` -d ${networkText(rules.destination[row]!, rules.destinationMask[row]!)}`;
+    if ((match & (DESTINATION | DESTINATION_NOT)) !== 0) {
+      const not = (match & DESTINATION_NOT) !== 0;
+      // What the last rule leaves out is written as a network even where that is the one address ::1.
+      text += `${not ? ' !' : ''} -d ${this.network(rules.destination[row]!, rules.destinationMask[row]!, not)}`;
     }
     if ((match & PORT) !== 0) text += ` --dport ${rules.port[row]!}`;
     if ((match & (SOURCE | SOURCE_NOT)) !== 0) {
       const not = (match & SOURCE_NOT) === 0 ? '' : ' !';
-      text += `${not} -s ${networkText(rules.source[row]!, rules.sourceMask[row]!)}`;
+      text += `${not} -s ${this.network(rules.source[row]!, rules.sourceMask[row]!)}`;
     }
+    text += this.link(match);
     text += this.#markText(match);
     if ((match & STATE_FIRST) === 0) text += stateText(match, rules.value[row]!);
     if ((match & STATISTIC) !== 0) {
       text += ` -m statistic --mode random --probability ${probabilityOf(table, chain, row)}`;
     }
+    if ((match & NFACCT) !== 0) text += ` -m nfacct --nfacct-name ${NFACCT_NAMES[rules.value[row]!]!}`;
     return text + this.target(table, row);
   }
 
-  #serviceChain(kind: number, subject: number): string {
+  /** The name of a chain whether it exists or not. */
+  serviceChain(kind: number, subject: number): string {
     const { endpoints, ports } = this.#cluster;
     const servicePort = kind === SEP ? endpoints.servicePort[subject]! : subject;
     return serviceChainName(
@@ -148,6 +169,33 @@ export class RuleText {
       protocolName(ports.protocol[servicePort]!),
       kind === SEP ? endpoints.text(subject) : '',
     );
+  }
+
+  /** `10.0.0.0/8`; a single address goes without its prefix unless `inFull`. */
+  network(address: number, mask: number, inFull = false): string {
+    const text = addressText(this.#cluster, address);
+    return mask === 0xffffffff && !inFull ? text : `${text}/${familyOf(this.#cluster).prefixOf(mask)}`;
+  }
+
+  /** ` -i …`, empty for a rule that does not ask. */
+  link(match: number): string {
+    if ((match & (FROM_LINK | FROM_LINK_NOT)) === 0) return '';
+    return `${(match & FROM_LINK_NOT) === 0 ? '' : ' !'} -i ${this.#style.link}`;
+  }
+
+  /** The address list of `-m recent` has the name of the endpoint's chain. */
+  recentList(table: RuleTable, chain: number, row: number): string {
+    const asked = (table.rules.match[row]! & RECENT_CHECK) !== 0;
+    return this.chain(table, asked ? table.rules.argument[row]! : chain);
+  }
+
+  #recentText(table: RuleTable, chain: number, row: number): string {
+    const match = table.rules.match[row]!;
+    if ((match & (RECENT_CHECK | RECENT_SET)) === 0) return '';
+    const text = ` -m recent --name ${this.recentList(table, chain, row)}`;
+    return (match & RECENT_SET) !== 0
+      ? `${text} --set`
+      : `${text} --rcheck --seconds ${table.rules.value[row]!} --reap`;
   }
 
   #markText(match: number): string {
@@ -165,7 +213,7 @@ export class RuleText {
     if (about === TO_ENDPOINT) {
       return `${text}${this.#cluster.endpoints.text(table.subject[table.rules.argument[row]!]!)}"`;
     }
-    return about === NOT_ACCEPTED ? `${text}${this.#serviceChain(FW, servicePort)}"` : text;
+    return about === NOT_ACCEPTED ? `${text}${this.serviceChain(FW, servicePort)}"` : text;
   }
 
   /** The service port that a rule is about, or -1. */
@@ -199,6 +247,8 @@ export class RuleText {
         return ` -j DNAT --to-destination ${this.#cluster.endpoints.text(argument)}`;
       case MASQUERADE:
         return ` -j MASQUERADE${randomFully ? ' --random-fully' : ''}`;
+      case SNAT:
+        return ` -j SNAT --to-source ${addressText(this.#cluster, this.#style.nodeAddress)}${randomFully ? ' --random-fully' : ''}`;
       case MARK_OR:
         return ` -j MARK --or-mark ${mark}`;
       case MARK_XOR:
@@ -215,11 +265,6 @@ export class RuleText {
  */
 function inert(name: string): string {
   return name.replace(/[^A-Za-z0-9._/:-]/gu, (character) => `%${character.codePointAt(0)!.toString(16)}`);
-}
-
-function networkText(address: number, mask: number): string {
-  if (mask === 0xffffffff) return formatIpv4(address);
-  return `${formatIpv4(address)}/${Math.clz32(~mask)}`;
 }
 
 /** ` -m conntrack --ctstate …`, empty for a rule that does not ask. */

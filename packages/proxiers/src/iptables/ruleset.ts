@@ -1,11 +1,13 @@
-import type { Cluster } from '../kubernetes/cluster.ts';
+import { familyOf, type Cluster } from '../kubernetes/cluster.ts';
 import { ChainIndex } from './chain-index.ts';
 import { EXT, FW, KUBE_SERVICES, SEP, SVC, SVL } from './chains.ts';
 import { stageFixed } from './fixed-rules.ts';
 import { stageFilterFront, stageNatFront } from './front-rules.ts';
-import type { Programmed } from './restore-text.ts';
-import type { RuleSizes } from './rule-sizes.ts';
+import { filterChainsOf, type DeletedChain, type Programmed } from './restore-text.ts';
+import { sizesIn, type RuleSizes } from './rule-sizes.ts';
 import { RuleTable } from './rule-table.ts';
+import type { TextStyle } from './rule-text.ts';
+import type { RulesetOptions } from './ruleset-options.ts';
 import { stageService, type ServiceRulesContext } from './service-rules.ts';
 import type { ServicePlan } from './service-plan.ts';
 
@@ -23,7 +25,8 @@ export interface StagedSync {
 export interface NatChanges {
   readonly chains: number;
   readonly rules: number;
-  readonly deleted: number;
+  /** In the order of service ports; of one, EXT, FW, SVC, SVL, then endpoints; leftovers of before come last. */
+  readonly deleted: readonly DeletedChain[];
 }
 
 /** Both tables as programmed, what was decided about each service port, and the next state being staged. */
@@ -32,7 +35,9 @@ export class Ruleset implements Programmed {
   readonly nat: RuleTable;
   readonly filter: RuleTable;
   readonly index: ChainIndex;
-  readonly #options: { readonly nodeAddress: number; readonly masqueradeAll: boolean };
+  readonly style: TextStyle;
+  readonly filterChains: readonly number[];
+  readonly #options: RulesetOptions;
   readonly #reachable: Int32Array[];
   #decisions: Uint8Array;
   #nextDecisions: Uint8Array;
@@ -45,15 +50,15 @@ export class Ruleset implements Programmed {
   #stamps = new Uint32Array(64);
   #staging = 0;
 
-  constructor(
-    cluster: Cluster,
-    sizes: RuleSizes,
-    options: { readonly nodeAddress: number; readonly masqueradeAll: boolean },
-  ) {
+  /** `sizes`: of the backend, for IPv4. */
+  constructor(cluster: Cluster, sizes: RuleSizes, options: RulesetOptions) {
+    const own = sizesIn(familyOf(cluster), sizes);
     this.cluster = cluster;
-    this.nat = new RuleTable('nat', sizes);
-    this.filter = new RuleTable('filter', sizes);
+    this.nat = new RuleTable('nat', own);
+    this.filter = new RuleTable('filter', own);
     this.index = new ChainIndex(this.nat, cluster.ports.count, cluster.endpoints.count);
+    this.style = options.style;
+    this.filterChains = filterChainsOf(options.localhostNodePorts);
     this.#options = options;
     this.#reachable = Array.from({ length: cluster.ports.count }, () => NONE);
     this.#decisions = new Uint8Array(cluster.ports.count);
@@ -76,26 +81,21 @@ export class Ruleset implements Programmed {
     this.#plans = sync.plans;
     this.#nextDecisions = this.#decisions.slice();
     for (const plan of sync.plans) this.#nextDecisions[plan.servicePort] = plan.decisions;
-    nat.reserve(rowsFor(sync.plans));
-    const context: ServiceRulesContext = {
-      ...this.#options,
-      cluster,
-      nat,
-      index,
-      largeCluster: sync.largeCluster,
-    };
+    nat.reserve(rowsFor(cluster, sync.plans));
+    const { largeCluster } = sync;
+    const context: ServiceRulesContext = { options: this.#options, cluster, nat, index, largeCluster };
     for (const plan of sync.plans) stageService(context, plan);
     const { chains, rules } = nat.staged();
     this.#findUnused();
-    const deleted = sync.cleanup ? this.#dropUnused() : 0;
+    const deleted = sync.cleanup ? this.#dropUnused() : [];
     // Rewriting the shared chains changes nothing in them while the decisions stay as they are.
     if (first || differ(this.#nextDecisions, this.#decisions)) {
-      stageNatFront(cluster, nat, index, this.#nextDecisions);
+      stageNatFront(cluster, nat, index, this.#nextDecisions, this.#options);
     }
     if (!filter.isLive(KUBE_SERVICES) || differ(this.#nextDecisions, this.#filterDecisions)) {
       stageFilterFront(cluster, filter, this.#nextDecisions);
     }
-    if (first) stageFixed(nat, filter);
+    if (first) stageFixed(nat, filter, this.#options);
     return { chains, rules, deleted };
   }
 
@@ -144,16 +144,21 @@ export class Ruleset implements Programmed {
     if (chain !== 0 && this.#stamps[chain] !== this.#staging) this.#unused.push(chain);
   }
 
-  #dropUnused(): number {
-    const before = this.nat.staged().dropped;
+  #dropUnused(): DeletedChain[] {
+    const deleted: DeletedChain[] = [];
     for (const chain of this.#unused) {
       this.#stamp(chain);
-      this.nat.drop(chain);
+      this.#drop(chain, deleted);
     }
     for (const chain of this.#stale) {
-      if (this.#stamps[chain] !== this.#staging) this.nat.drop(chain);
+      if (this.#stamps[chain] !== this.#staging) this.#drop(chain, deleted);
     }
-    return this.nat.staged().dropped - before;
+    return deleted;
+  }
+
+  #drop(chain: number, deleted: DeletedChain[]): void {
+    this.nat.drop(chain);
+    deleted.push({ kind: this.nat.kind[chain]!, subject: this.nat.subject[chain]! });
   }
 
   #stamp(chain: number): void {
@@ -167,9 +172,12 @@ export class Ruleset implements Programmed {
 }
 
 /** Upper bound of the rows that the plans stage. */
-function rowsFor(plans: readonly ServicePlan[]): number {
+function rowsFor({ ports, services }: Cluster, plans: readonly ServicePlan[]): number {
   let rows = 64;
-  for (const plan of plans) rows += 12 + plan.cluster.length + plan.local.length + 2 * plan.reachable.length;
+  for (const { servicePort, cluster, local, reachable } of plans) {
+    const dispatches = services[ports.service[servicePort]!]!.affinityS > 0 ? 2 : 1;
+    rows += 12 + dispatches * (cluster.length + local.length) + 2 * reachable.length;
+  }
   return rows;
 }
 

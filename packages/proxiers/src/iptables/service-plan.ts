@@ -1,4 +1,4 @@
-import { READY, isExternallyAccessible, type Service } from '../kubernetes/cluster.ts';
+import { isExternallyAccessible, type Service } from '../kubernetes/cluster.ts';
 import { categorize } from '../kubernetes/categorize.ts';
 import type { NodeContext } from '../proxier.ts';
 import { sortedByText } from './endpoint-order.ts';
@@ -42,7 +42,7 @@ export function planService(node: NodeContext, servicePort: number): ServicePlan
     decisions: decide(service, found.hasEndpoints, external, found.local.length > 0),
     cluster: clusterRows,
     local: localRows,
-    reachable: union(clusterRows, localRows, endpoints.conditions),
+    reachable: union(clusterRows, localRows),
   };
 }
 
@@ -57,16 +57,21 @@ function decide(service: Service, hasEndpoints: boolean, external: boolean, hasL
 }
 
 /**
- * The local list is part of the cluster list, unless only the local one fell back to terminating endpoints: then
- * the two have nothing in common. (Upstream lists that union in random order; here the cluster list comes first.)
+ * The local list is part of the cluster list, unless only the local one fell back to terminating endpoints or
+ * topology hints keep local ones out of the other. (Upstream lists such a union in random order; here the cluster
+ * list comes first, then the local endpoints that it lacks.)
  */
-function union(cluster: Int32Array, local: Int32Array, conditions: Uint8Array): Int32Array {
+function union(cluster: Int32Array, local: Int32Array): Int32Array {
   if (local.length === 0) return cluster;
   if (cluster.length === 0) return local;
-  const ready = (row: number): number => conditions[row]! & READY;
-  if (ready(cluster[0]!) === ready(local[0]!)) return cluster;
-  const both = new Int32Array(cluster.length + local.length);
+  // Both are in the same order, so one pass shows whether the cluster list has all.
+  let found = 0;
+  for (const row of cluster) if (row === local[found]) found++;
+  if (found === local.length) return cluster;
+  const known = new Set(cluster);
+  const more = local.filter((row) => !known.has(row));
+  const both = new Int32Array(cluster.length + more.length);
   both.set(cluster);
-  both.set(local, cluster.length);
+  both.set(more, cluster.length);
   return both;
 }

@@ -1,7 +1,7 @@
-import { contains, netmask, type Cidr } from '@vipsim/sim-core';
-import type { Cluster, Service } from '../kubernetes/cluster.ts';
+import { familyOf, type Cluster, type Service } from '../kubernetes/cluster.ts';
 import type { ChainIndex } from './chain-index.ts';
 import { EXT, FW, KUBE_MARK_MASQ, SEP, SVC, SVL } from './chains.ts';
+import { setLocal } from './local-detector.ts';
 import { threshold } from './probability.ts';
 import {
   BARE_NAME,
@@ -19,31 +19,32 @@ import {
   POD_TRAFFIC,
   PORT,
   PROTOCOL,
+  RECENT_CHECK,
+  RECENT_SET,
   ROUTE_LOCAL,
   SERVICE_SHAPE,
   SOURCE,
-  SOURCE_NOT,
   STATISTIC,
   TO_ENDPOINT,
 } from './rule.ts';
 import type { RuleTable } from './rule-table.ts';
+import type { RulesetOptions } from './ruleset-options.ts';
 import { HAS_EXTERNAL, HAS_INTERNAL, USES_EXT, USES_FW, type ServicePlan } from './service-plan.ts';
 
 /** What the chains of all services have in common in one sync. */
 export interface ServiceRulesContext {
   readonly cluster: Cluster;
-  readonly nodeAddress: number;
+  readonly options: RulesetOptions;
   readonly nat: RuleTable;
   readonly index: ChainIndex;
-  readonly masqueradeAll: boolean;
   /** More than 1,000 endpoints in all: per-endpoint rules go without their comments. */
   readonly largeCluster: boolean;
 }
 
 /**
  * Stage the chains of one service port: KUBE-EXT, KUBE-FW, KUBE-SVC, KUBE-SVL and a KUBE-SEP for each endpoint.
- * Source: syncProxyRules in pkg/proxy/iptables/proxier.go. Not modelled: session affinity, topology hints, nfacct,
- * snatNodeInternalIP.
+ * Source: syncProxyRules, writeServiceToEndpointRules and writeServiceEndpointRules in
+ * pkg/proxy/iptables/proxier.go.
  */
 export function stageService(context: ServiceRulesContext, plan: ServicePlan): void {
   const { cluster, index } = context;
@@ -51,13 +52,14 @@ export function stageService(context: ServiceRulesContext, plan: ServicePlan): v
   if ((plan.decisions & USES_EXT) !== 0) stageExternal(context, plan, service);
   if ((plan.decisions & USES_FW) !== 0) stageFirewall(context, plan, service);
   if (plan.cluster.length > 0) {
-    stageDispatch(context, plan, SVC, plan.cluster, !service.internalPolicyLocal);
+    stageDispatch(context, plan, SVC, plan.cluster, service);
   }
   if (plan.local.length > 0) {
-    stageDispatch(context, plan, SVL, plan.local, service.internalPolicyLocal);
+    stageDispatch(context, plan, SVL, plan.local, service);
   }
+  const sticky = service.affinityS > 0 ? RECENT_SET : 0;
   for (const endpoint of plan.reachable) {
-    stageEndpoint(context, plan.servicePort, endpoint, index.ensure(SEP, endpoint));
+    stageEndpoint(context, plan.servicePort, endpoint, index.ensure(SEP, endpoint), sticky);
   }
 }
 
@@ -71,13 +73,15 @@ function stageDispatch(
   plan: ServicePlan,
   kind: number,
   endpoints: Int32Array,
-  internal: boolean,
+  { internalPolicyLocal, affinityS }: Service,
 ): void {
   const { nat, index } = context;
+  const internal = (kind === SVL) === internalPolicyLocal;
   nat.begin(index.ensure(kind, plan.servicePort));
   if (internal && (plan.decisions & HAS_INTERNAL) !== 0) addClusterMasquerade(context, plan.servicePort);
   const comment = context.largeCluster ? 0 : COMMENT;
   const last = endpoints.length - 1;
+  if (affinityS > 0) addRecentChecks(context, endpoints, affinityS);
   for (let i = 0; i <= last; i++) {
     const match = comment | (i < last ? STATISTIC : 0);
     const row = nat.add(match, JUMP, index.ensure(SEP, endpoints[i]!), TO_ENDPOINT);
@@ -85,27 +89,41 @@ function stageDispatch(
   }
 }
 
+/** A client that an endpoint remembers goes back to it before anything is drawn. */
+function addRecentChecks(context: ServiceRulesContext, endpoints: Int32Array, seconds: number): void {
+  const { nat, index } = context;
+  const comment = context.largeCluster ? 0 : COMMENT;
+  for (const endpoint of endpoints) {
+    const row = nat.add(comment | RECENT_CHECK, JUMP, index.ensure(SEP, endpoint), TO_ENDPOINT);
+    nat.rules.value[row] = seconds;
+  }
+}
+
 /** Traffic to the ClusterIP from outside the pod network must return through this node. */
 function addClusterMasquerade(context: ServiceRulesContext, servicePort: number): void {
   const { nat, cluster } = context;
-  const { ports, podCidr } = cluster;
-  const match = context.masqueradeAll ? SERVICE_SHAPE : SERVICE_SHAPE | SOURCE_NOT;
-  const row = nat.add(match, JUMP, KUBE_MARK_MASQ, CLUSTER_IP);
+  const { masqueradeAll, detector } = context.options;
+  const { ports } = cluster;
+  const outside = masqueradeAll ? 0 : detector.ifNotLocal;
+  if (outside === 0 && !masqueradeAll) return;
+  const row = nat.add(SERVICE_SHAPE | outside, JUMP, KUBE_MARK_MASQ, CLUSTER_IP);
   nat.rules.protocol[row] = ports.protocol[servicePort]!;
   nat.rules.port[row] = ports.port[servicePort]!;
   nat.rules.destination[row] = ports.clusterIp[servicePort]!;
   nat.rules.destinationMask[row] = 0xffffffff;
-  if (!context.masqueradeAll) setSource(nat.rules, row, podCidr);
+  if (outside !== 0) setLocal(nat.rules, row, detector);
 }
 
 function stageExternal(context: ServiceRulesContext, plan: ServicePlan, service: Service): void {
-  const { nat, index, cluster } = context;
+  const { nat, index } = context;
+  const { detector } = context.options;
   const { servicePort } = plan;
   nat.begin(index.ensure(EXT, servicePort));
   if (service.externalPolicyLocal) {
     const toCluster = index.ensure(SVC, servicePort);
-    const row = nat.add(COMMENT | SOURCE, JUMP, toCluster, POD_TRAFFIC);
-    setSource(nat.rules, row, cluster.podCidr);
+    if (detector.ifLocal !== 0) {
+      setLocal(nat.rules, nat.add(COMMENT | detector.ifLocal, JUMP, toCluster, POD_TRAFFIC), detector);
+    }
     nat.add(COMMENT | FROM_LOCAL, JUMP, KUBE_MARK_MASQ, MASQUERADE_LOCAL);
     nat.add(COMMENT | FROM_LOCAL, JUMP, toCluster, ROUTE_LOCAL);
   } else {
@@ -117,18 +135,23 @@ function stageExternal(context: ServiceRulesContext, plan: ServicePlan, service:
 }
 
 function stageFirewall(context: ServiceRulesContext, plan: ServicePlan, service: Service): void {
-  const { nat, index, nodeAddress } = context;
+  const { nat, index, cluster } = context;
+  const { nodeAddress } = context.options;
+  const family = familyOf(cluster);
   const { servicePort } = plan;
   const external = index.ensure(EXT, servicePort);
   nat.begin(index.ensure(FW, servicePort));
   for (const range of service.sourceRanges) {
-    setSource(nat.rules, nat.add(COMMENT | SOURCE, JUMP, external, LOAD_BALANCER_IP), range);
+    const row = nat.add(COMMENT | SOURCE, JUMP, external, LOAD_BALANCER_IP);
+    nat.rules.source[row] = range.address;
+    nat.rules.sourceMask[row] = family.mask(range.prefix);
   }
   // A node that is let in must also be let in when its packet carries the load balancer's address as source.
-  if (service.sourceRanges.some((range) => contains(range, nodeAddress))) {
+  if (service.sourceRanges.some((range) => family.contains(range, nodeAddress))) {
     for (const address of service.loadBalancerIps) {
       const row = nat.add(COMMENT | SOURCE, JUMP, external, LOAD_BALANCER_IP);
-      setSource(nat.rules, row, { address, prefix: 32 });
+      nat.rules.source[row] = address;
+      nat.rules.sourceMask[row] = 0xffffffff;
     }
   }
   nat.add(COMMENT, NOTHING, servicePort, OTHER_TRAFFIC);
@@ -139,6 +162,7 @@ function stageEndpoint(
   servicePort: number,
   endpoint: number,
   chain: number,
+  sticky: number,
 ): void {
   const { nat, cluster } = context;
   const comment = context.largeCluster ? 0 : COMMENT;
@@ -146,11 +170,11 @@ function stageEndpoint(
   const hairpin = nat.add(comment | SOURCE, JUMP, KUBE_MARK_MASQ, BARE_NAME);
   nat.rules.source[hairpin] = cluster.endpoints.address[endpoint]!;
   nat.rules.sourceMask[hairpin] = 0xffffffff;
-  const translate = nat.add(comment | PROTOCOL, DNAT, endpoint, BARE_NAME);
+  const translate = nat.add(comment | sticky | PROTOCOL, DNAT, endpoint, BARE_NAME);
   nat.rules.protocol[translate] = cluster.ports.protocol[servicePort]!;
 }
 
-/** A front rule: comment, protocol, port and perhaps a destination. */
+/** A front rule: comment, protocol, port and perhaps a destination. Returns its row. */
 export function addServiceRule(
   table: RuleTable,
   rule: {
@@ -163,16 +187,12 @@ export function addServiceRule(
     readonly about: number;
   },
   extra = 0,
-): void {
+): number {
   const match = COMMENT | PROTOCOL | PORT | (rule.destination === 0 ? 0 : DESTINATION) | extra;
   const row = table.add(match, rule.target, rule.argument, rule.about);
   table.rules.protocol[row] = rule.protocol;
   table.rules.port[row] = rule.port;
   table.rules.destination[row] = rule.destination;
   table.rules.destinationMask[row] = rule.destination === 0 ? 0 : 0xffffffff;
-}
-
-function setSource(rules: RuleTable['rules'], row: number, cidr: Cidr): void {
-  rules.source[row] = cidr.address;
-  rules.sourceMask[row] = netmask(cidr.prefix);
+  return row;
 }

@@ -2,6 +2,7 @@ import {
   ConntrackTable,
   INVALID_PACKET,
   ORIGINAL,
+  REPLY,
   REOPENED,
   type Packet,
   type Stream,
@@ -25,7 +26,7 @@ const CREATE = 2;
 const BINDING = 3;
 const REWRITE = 4;
 
-/** `enter` dealt with the packet: its connection exists, it was invalid, or the table is full. */
+/** `enter` dealt with the packet: its connection exists, it was invalid, or the table is full (fate DROP). */
 export const DONE = -1;
 
 /**
@@ -35,6 +36,15 @@ export const DONE = -1;
  */
 export class ConnectionPath {
   readonly conntrack: ConntrackTable;
+  /** The packet that entered last fits no state of its connection, or opens none: it goes on without one. */
+  invalid = false;
+  /** The connection of the packet that entered last was translated to another destination. */
+  destinationTranslated = false;
+  /**
+   * The packet that entered last belongs to a connection that was answered, or is itself the answer: ESTABLISHED;
+   * before that, also the later packets of a connection are NEW (resolve_normal_ct).
+   */
+  established = false;
   readonly #ports: Stream;
 
   constructor(node: NodeContext) {
@@ -49,14 +59,23 @@ export class ConnectionPath {
   enter(packet: Packet, nowNs: number, verdict: Verdict): number {
     const { conntrack } = this;
     const counts: Counts = verdict.counts;
+    this.invalid = false;
+    this.destinationTranslated = false;
+    this.established = false;
     conntrack.steps = 0;
     const node = conntrack.find(packet, nowNs);
     counts[LOOKUP]! += 1;
     counts[STEP]! += conntrack.steps;
     if (node >= 0) {
+      const established = (node & 1) === REPLY || conntrack.answered(node >> 1);
       const tracked = conntrack.track(node >> 1, node & 1, packet, nowNs);
-      if (tracked === INVALID_PACKET) return DONE;
+      if (tracked === INVALID_PACKET) {
+        this.invalid = true;
+        return DONE;
+      }
       if (tracked !== REOPENED) {
+        this.established = established;
+        this.destinationTranslated = this.#hasNewDestination(node >> 1);
         this.#translate(node, verdict);
         return DONE;
       }
@@ -69,6 +88,7 @@ export class ConnectionPath {
     counts[CREATE]! += 1;
     if (conntrack.track(entry, ORIGINAL, packet, nowNs) === INVALID_PACKET) {
       conntrack.discard(entry);
+      this.invalid = true;
       return DONE;
     }
     counts[BINDING]! += 2;
@@ -100,6 +120,17 @@ export class ConnectionPath {
   /** Bytes that a lookup's cost depends on: both nodes' cache lines and the buckets in use. */
   workingSet(): number {
     return this.conntrack.count * (256 + 16);
+  }
+
+  /** IPS_DST_NAT: replies come from elsewhere than the first packet went to. */
+  #hasNewDestination(entry: number): boolean {
+    const { conntrack } = this;
+    const first = entry * 2;
+    const reply = first + 1;
+    return (
+      conntrack.source(reply) !== conntrack.destination(first) ||
+      conntrack.sourcePort(reply) !== conntrack.destinationPort(first)
+    );
   }
 
   #translate(node: number, verdict: Verdict): void {

@@ -1,6 +1,16 @@
 import { CONNTRACK_DEFAULTS, NS_PER_S, Simulation, Streams, type ConntrackOptions } from '@vipsim/sim-core';
-import { EndpointsMap, PriceList, type CostProfile, type Mode } from '@vipsim/proxiers';
+import {
+  ACCEPTS,
+  EndpointsMap,
+  PriceList,
+  REFUSES,
+  SILENT,
+  type CostProfile,
+  type Mode,
+  type Reachability,
+} from '@vipsim/proxiers';
 import type { ClusterDay } from '../cluster/cluster-day.ts';
+import { GONE, LISTENING } from '../cluster/pod-timeline.ts';
 import type { ModeResult } from '../report/result.ts';
 import { modeOptions, type Scenario } from '../scenario/scenario.ts';
 import { ControlLoop } from './control-loop.ts';
@@ -40,6 +50,7 @@ export function runMode(
       cores,
       conntrack: conntrackOptions(scenario),
       streams,
+      reachability: reachabilityOf(day, scenario),
     },
     modeOptions(scenario, mode.name) as never,
   );
@@ -79,6 +90,21 @@ export function runMode(
     onSecond(second);
   }
   return modeResult({ mode, proxier, day, scenario, prices, observations, traffic, initialFailure });
+}
+
+/** What a dial from the observed node would meet, from the day's timeline. */
+function reachabilityOf(day: ClusterDay, scenario: Scenario): Reachability {
+  const { endpoints, pods } = day.cluster;
+  const delayTo = (pod: number): number =>
+    pods.node[pod] === OBSERVED_NODE ? scenario.network.localDelay : scenario.network.delay;
+  return {
+    answer(endpoint, atNs) {
+      const pod = endpoints.pod[endpoint]!;
+      const state = day.timeline.stateAt(pod, atNs + delayTo(pod));
+      return state === LISTENING ? ACCEPTS : state === GONE ? SILENT : REFUSES;
+    },
+    roundTripNs: (endpoint) => 2 * delayTo(endpoints.pod[endpoint]!),
+  };
 }
 
 /** kube-proxy's nf_conntrack_max, and the hash size of at least a quarter of it that comes with it. */

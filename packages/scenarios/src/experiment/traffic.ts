@@ -147,7 +147,7 @@ export class Traffic {
     const tcp = flows.isTcp(flow);
     flows.attempts[flow]! += 1;
     const doneNs = this.#request(flow, tcp ? SYN : 0, nowNs);
-    if (doneNs === REFUSED_BY_DATAPLANE) return this.#endLater(flow, REFUSED, nowNs);
+    if (doneNs === REFUSED_BY_DATAPLANE) return this.#endLater(flow, REFUSED, nowNs + this.#verdict.delayNs);
     if (doneNs !== LOST) {
       const arrivalNs = this.#towardsPod(flow, doneNs);
       const pod = flows.pod[flow]!;
@@ -321,7 +321,7 @@ export class Traffic {
       const work = { core, atNs: nowNs, doneNs, costNs: this.#stackNs + ns, dataplaneNs: ns };
       this.#trace.processed(flows.connection[flow]!, packet, reply, work, verdict);
     }
-    if (verdict.fate === FORWARD) return doneNs;
+    if (verdict.fate === FORWARD) return doneNs + verdict.delayNs;
     return verdict.fate === REJECT ? REFUSED_BY_DATAPLANE : LOST;
   }
 

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { MODES, defaultsOf, type OptionSpec } from '@vipsim/proxiers';
+import { DEFAULT_MODES, MODES, defaultsOf, type OptionSpec } from '@vipsim/proxiers';
 import { formatDuration, parseDuration } from './duration.ts';
 
 /** Written `500ms`, `30s`, `2m`; held in nanoseconds. */
@@ -26,7 +26,7 @@ const SHAPE = {
   modes: z
     .array(z.enum(MODES.map((mode) => mode.name) as [string, ...string[]]))
     .min(1)
-    .default(MODES.map((mode) => mode.name))
+    .default([...DEFAULT_MODES])
     .describe('which modes to run'),
   duration: duration
     .refine((ns) => ns > 0, 'wanted more than 0')
@@ -258,6 +258,15 @@ function fieldOf(spec: OptionSpec): z.ZodType {
       return z.boolean().default(spec.default).describe(spec.about);
     case 'integer':
       return z.number().int().min(spec.min).max(spec.max).default(spec.default).describe(spec.about);
+    case 'text':
+      return z
+        .string()
+        .check((context) => {
+          const wanted = spec.wanted(context.value);
+          if (wanted !== '') context.issues.push({ code: 'custom', message: wanted, input: context.value });
+        })
+        .default(spec.default)
+        .describe(spec.about);
     case 'duration':
       return duration.prefault(formatDuration(spec.default)).describe(spec.about);
   }
