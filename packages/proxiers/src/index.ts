@@ -1,6 +1,7 @@
 // The contract of a mode, and the modes.
 export * from './proxier.ts';
 export * from './modes.ts';
+export * from './reachability.ts';
 export * from './sync/runner.ts';
 // Counts and what they cost.
 export * from './cost/operations.ts';
@@ -11,3 +12,5 @@ export * from './kubernetes/cluster.ts';
 export * from './kubernetes/endpoints-map.ts';
 export * from './kubernetes/synthetic.ts';
 export * from './kubernetes/read.ts';
+// Rules of any origin: iptables-save texts read, printed and walked literally.
+export * as xtables from './xtables/index.ts';

@@ -1,7 +1,9 @@
 import { execFile, execFileSync } from 'node:child_process';
 import {
   closeSync,
+  copyFileSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
   readFileSync,
@@ -146,6 +148,9 @@ test('compare writes what its schema promises, the same twice, and shows the sam
 
 test('rules and trace print for every mode, directories and standard input are read', async (t) => {
   const packet = 'tcp 10.244.0.9:40000 > 10.96.0.20:80';
+  const directory = join(folder, 'shop');
+  mkdirSync(directory);
+  copyFileSync(join(ROOT, 'examples/shop.yaml'), join(directory, 'shop.yaml'));
   for (const [mode, rule, step] of [
     ['iptables', ':KUBE-SERVICES - [0:0]', /nat KUBE-SERVICES +rule 1 of/],
     ['ipvs', '-A -t 10.96.0.20:80 -s rr', /virtual server in bucket/],
@@ -153,7 +158,7 @@ test('rules and trace print for every mode, directories and standard input are r
   ] as const) {
     const [rules, trace] = await Promise.all([
       vipsim(['rules', '-', '--mode', mode], readFileSync(join(ROOT, 'examples/shop.yaml'), 'utf8')),
-      vipsim(['trace', 'examples', '--mode', mode, '--packet', packet]),
+      vipsim(['trace', directory, '--mode', mode, '--packet', packet]),
     ]);
     t.true(rules.out.includes(rule), rules.err);
     t.regex(trace.out, step);
@@ -161,13 +166,42 @@ test('rules and trace print for every mode, directories and standard input are r
   }
   const rejected = await vipsim([
     'trace',
-    'examples',
+    directory,
     '--mode',
     'iptables',
     '--packet',
     'tcp 10.244.0.9:1 > 10.96.0.20',
   ]);
   t.is(rejected.code, 2);
+});
+
+test('rules prints the partial sync of one Service, and the IPv6 half of a dual-stack cluster', async (t) => {
+  const partial = await vipsim([
+    'rules',
+    'examples/shop.yaml',
+    '--mode',
+    'iptables',
+    '--partial',
+    'shop/frontend',
+  ]);
+  t.is(partial.code, 0, partial.err);
+  t.regex(partial.out, /^-X KUBE-SEP-[A-Z2-7]{16}$/m);
+  t.regex(partial.err, /lost 10\.244\./);
+  const dual = 'packages/proxiers/test/fixtures/kubernetes/dual-stack.yaml';
+  const ipv6 = await vipsim(['rules', dual, '--mode', 'iptables', '--family', 'ipv6']);
+  t.is(ipv6.code, 0, ipv6.err);
+  t.regex(ipv6.out, /-j DNAT --to-destination \[[0-9a-f:]+\]:\d+$/m);
+  for (const words of [
+    ['rules', 'examples/shop.yaml', '--mode', 'iptables', '--partial', 'shop/nothing'],
+    ['rules', 'examples/shop.yaml', '--mode', 'ipvs', '--partial', 'shop/frontend'],
+    ['rules', 'examples/shop.yaml', '--mode', 'iptables', '--family', 'ipv6'],
+    ['rules', dual, '--mode', 'ipvs', '--family', 'ipv6'],
+    ['rules', dual, '--mode', 'iptables', '--family', 'ipv5'],
+  ]) {
+    const refused = await vipsim(words);
+    t.is(refused.code, 2, words.join(' '));
+    t.is(refused.out, '', words.join(' '));
+  }
 });
 
 test('help lists the commands, with examples', async (t) => {

@@ -37,9 +37,9 @@ test('dependencies point one way: scenarios, proxiers, sim-core; and no mode kno
   for (const { path, text } of sources('packages/sim-core/src')) t.notRegex(text, /from '@vipsim\//, path);
   for (const { path, text } of sources('packages/proxiers/src')) {
     t.notRegex(text, /from '@vipsim\/(scenarios|proxiers)/, path);
-    const mode = /src\/(iptables|ipvs|ebpf)\//.exec(path)?.[1];
+    const mode = /src\/(iptables|ipvs|ebpf|userspace|xtables)\//.exec(path)?.[1];
     if (mode === undefined) continue;
-    for (const other of ['iptables', 'ipvs', 'ebpf']) {
+    for (const other of ['iptables', 'ipvs', 'ebpf', 'userspace', 'xtables']) {
       if (other !== mode) t.notRegex(text, new RegExp(`from '\\.\\./${other}/`), path);
     }
   }

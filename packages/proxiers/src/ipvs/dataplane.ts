@@ -1,6 +1,7 @@
-import { FROM_HOST, Packet, TCP, formatIpv4 } from '@vipsim/sim-core';
+import { FROM_HOST, Packet, TCP, type AddressFamily } from '@vipsim/sim-core';
 import { ConnectionPath, DONE } from '../netfilter/connection-path.ts';
 import type { Counts } from '../cost/operations.ts';
+import { familyOf } from '../kubernetes/cluster.ts';
 import {
   DROP,
   REJECT,
@@ -12,7 +13,7 @@ import {
   type Verdict,
 } from '../proxier.ts';
 import { CONNECTION_STATES, OUT } from './connection-states.ts';
-import { DROPPED, FOUND, OPENED, PASS, REFUSED, type Director, type Outcome } from './director.ts';
+import { FOUND, OPENED, PASS, REFUSED, type Director, type Outcome } from './director.ts';
 import type { GracefulTermination } from './graceful-termination.ts';
 import { HASH_IP, IpSet, entryOf } from './ipset.ts';
 import { IPVS_OPERATIONS, NAT_REWRITE } from './operations.ts';
@@ -20,7 +21,7 @@ import { DROPPED as RULES_DROP, MASQUERADED, REJECTED, RuleWalk, type Walked } f
 import { FILTER_TABLE, natTable } from './rules.ts';
 import type { Sets } from './sets.ts';
 import { ipvsTables, ipvsWorkingSets } from './memory.ts';
-import { serviceBucket } from './virtual-servers.ts';
+import { requestText } from './request-text.ts';
 
 /**
  * What a packet meets on a node in IPVS mode. A packet to a virtual address:
@@ -31,7 +32,7 @@ import { serviceBucket } from './virtual-servers.ts';
  * With net/ipv4/vs/conntrack=1, which kube-proxy sets, each connection has a conntrack and an IPVS entry, and
  * they go together.
  * Source: net/netfilter/ipvs/ip_vs_core.c and ip_vs_xmit.c; pkg/proxy/ipvs/proxier.go.
- * Not modelled: session affinity, the ipvs match of KUBE-IPVS-OUT-FILTER, ICMP, servers on the node's own
+ * Not modelled: the ipvs match of KUBE-IPVS-OUT-FILTER, ICMP, servers on the node's own
  * network. The hairpin MASQUERADE takes a random port here, where kube-proxy's rule keeps the client's if free.
  */
 export class IpvsDataplane implements Dataplane {
@@ -45,6 +46,7 @@ export class IpvsDataplane implements Dataplane {
   readonly #path: ConnectionPath;
   readonly #sets: Sets;
   readonly #cores: number;
+  readonly #family: AddressFamily;
   readonly #address: number;
   readonly #termination: GracefulTermination;
   readonly #original = new Packet();
@@ -56,6 +58,7 @@ export class IpvsDataplane implements Dataplane {
     this.#path = new ConnectionPath(node);
     this.#sets = sets;
     this.#cores = node.cores;
+    this.#family = familyOf(node.cluster);
     this.#termination = termination;
     this.#address = node.cluster.nodes[node.node]!.address;
     this.local = new IpSet('local', HASH_IP, '', 0, Infinity);
@@ -76,6 +79,7 @@ export class IpvsDataplane implements Dataplane {
 
   classify(packet: Packet, nowNs: number, verdict: Verdict): void {
     this.#nowNs = nowNs;
+    this.director.sweep(nowNs);
     this.director.settle(this.background);
     const entry = this.#path.enter(packet, nowNs, verdict);
     this.#recorder?.step('conntrack', entry === DONE ? 'known connection' : 'new entry');
@@ -213,10 +217,9 @@ export class IpvsDataplane implements Dataplane {
 
   /** IPVS sends a packet to its real server: out by OUTPUT and POSTROUTING. */
   #transmit(packet: Packet, entry: number, outcome: Outcome, verdict: Verdict): void {
-    const { connections, servers, connection } = this.director;
-    const real = connections.real[connection]!;
-    const realPort = connections.realPort[connection]!;
-    if (outcome === OPENED) verdict.endpoint = servers.endpoint[connections.server[connection]!]!;
+    const { servers, server, serverPort: realPort } = this.director;
+    const real = servers.address[server]!;
+    if (outcome === OPENED) verdict.endpoint = servers.endpoint[server]!;
     this.filter.mark = this.nat.mark;
     this.filter.walk('OUTPUT', packet, real, realPort, true, verdict.counts);
     this.#leave(packet, entry, real, realPort, verdict);
@@ -283,25 +286,6 @@ export class IpvsDataplane implements Dataplane {
   }
 
   #describe(packet: Packet, outcome: Outcome): string {
-    const { connections, services, servers, scheduler, connection } = this.director;
-    if (outcome === PASS) return 'no virtual server for it, or no SYN: not for IPVS';
-    if (outcome === DROPPED) return 'the entry was of no use any more: dropped';
-    const bucket = serviceBucket(packet.protocol, packet.destination, packet.destinationPort);
-    if (outcome === REFUSED)
-      return `virtual server in bucket ${bucket}: no server to choose, port unreachable`;
-    const real = `${formatIpv4(connections.real[connection]!)}:${connections.realPort[connection]!}`;
-    const chain = connections.bucketOf(packet.source, packet.sourcePort, packet.protocol);
-    const entry = `connection bucket ${chain}, ${connections.probes} compared`;
-    const state = CONNECTION_STATES[connections.state[connection]!];
-    if (outcome === FOUND) return `${entry}: known connection to ${real}, ${state}`;
-    const server = connections.server[connection]!;
-    let position = 1;
-    let at = services.head[servers.service[server]!]!;
-    for (; at !== server; at = servers.next[at]!) position++;
-    const count = services.servers[servers.service[server]!]!;
-    return (
-      `${entry}: none; virtual server in bucket ${bucket}, ${services.probes} compared; ` +
-      `${scheduler.name} chose ${real}, ${position} of ${count} in the list; ${state}`
-    );
+    return requestText(this.director, this.#family, packet, outcome);
   }
 }

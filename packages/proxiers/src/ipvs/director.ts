@@ -1,19 +1,20 @@
-import { RST, SYN, TCP, type Packet } from '@vipsim/sim-core';
+import { RST, SYN, TCP, UDP, type Packet } from '@vipsim/sim-core';
 import type { Counts } from '../cost/operations.ts';
 import {
-  CONNECTION_TIMEOUTS_S,
   CLOSE,
+  ESTABLISHED,
   IN,
   NONE,
+  OUT,
   TIME_WAIT,
   isActive,
   nextConnectionState,
 } from './connection-states.ts';
-import { Connections } from './connections.ts';
+import { ASSURED, CONNTRACK } from './connections.ts';
+import type { DirectorOptions } from './director-options.ts';
+import { DirectorTables } from './director-tables.ts';
 import {
   CREATE,
-  EXPIRE,
-  FLUSH_STEP,
   LOOKUP,
   PROBE,
   SCHEDULE,
@@ -22,15 +23,11 @@ import {
   SERVICE_PROBE,
   TRANSMIT,
 } from './operations.ts';
-import { RealServers } from './real-servers.ts';
-import { createScheduler, type SchedulerName } from './schedulers/create.ts';
-import type { LoadFormula } from './schedulers/least.ts';
-import { NO_SERVER, type Scheduler } from './schedulers/scheduler.ts';
-import { Trash } from './trash.ts';
-import { VirtualServers } from './virtual-servers.ts';
+import { NO_SERVER } from './schedulers/scheduler.ts';
 
-const SECOND = 1_000_000_000;
-const TIMEOUT_NS = Float64Array.from(CONNECTION_TIMEOUTS_S, (seconds) => seconds * SECOND);
+export type { DirectorOptions } from './director-options.ts';
+
+const FTP = 21;
 
 /** Not IPVS's: no entry, and no virtual server or a TCP packet that cannot open a connection. */
 export const PASS = 0;
@@ -44,88 +41,29 @@ export const REFUSED = 3;
 export const DROPPED = 4;
 export type Outcome = typeof PASS | typeof FOUND | typeof OPENED | typeof REFUSED | typeof DROPPED;
 
-export interface DirectorOptions {
-  readonly scheduler: SchedulerName;
-  readonly connTabBits: number;
-  /** The hash seed that the kernel draws at boot. */
-  readonly seed: number;
-  /** net/ipv4/vs/expire_nodest_conn: entries of a removed server go with it. */
-  readonly expireNodest: boolean;
-  /** net/ipv4/vs/conn_reuse_mode. */
-  readonly reuseMode: 0 | 1;
-  readonly loadFormula?: LoadFormula;
-}
-
 /**
- * IPVS in the kernel: virtual servers, real servers, scheduler, connections.
- * Models: NAT forwarding, scheduling, TCP states and counters, quiesced and removed servers, port reuse.
+ * IPVS in the kernel: virtual servers, real servers, schedulers, connections, templates, timers.
+ * Models: NAT forwarding, scheduling, persistence, firewall marks, one-packet scheduling, TCP states and counters,
+ * thresholds, quiesced and removed servers, port reuse, the timer wheel.
  * Source: net/netfilter/ipvs/ip_vs_core.c, ip_vs_conn.c, ip_vs_ctl.c (Linux 6.1 to 6.12).
- * Not modelled: persistence, thresholds, fwmarks, tunnel and direct routing, estimators, defence levels, IPv6.
+ * Not modelled: tunnel and direct routing, FTP's data connections, SCTP's states, secure_tcp and drop_entry,
+ * estimators, cache_bypass, IPv4 and IPv6 in the same chains.
  */
-export class Director {
-  readonly options: DirectorOptions;
-  readonly services = new VirtualServers();
-  readonly servers = new RealServers(this.services);
-  readonly connections: Connections;
-  readonly scheduler: Scheduler;
-  readonly trash = new Trash(this.servers);
-  /** The entry that the last `request` found or opened. */
+export class Director extends DirectorTables {
+  /** The firewall mark of the packet that `request` is given; 0 without. */
+  mark = 0;
+  /** The entry that the last `request` found or opened; -1 for a packet that is scheduled by itself. */
   connection = -1;
-  /** Told of each entry that goes, so that its conntrack entry can go too (net/ipv4/vs/conntrack=1). */
-  onExpire: ((connection: number) => void) | undefined;
-  #soughtProbes = 0;
-  #flushDue = false;
-  /** Whether that worker will find anything. */
-  #orphans = false;
+  /** The server that it goes to, and the port there. */
+  server = NO_SERVER;
+  serverPort = 0;
+  /** Chain entries that the last `seek` compared. */
+  soughtProbes = 0;
+  #untilDrop: number;
 
   constructor(options: DirectorOptions) {
-    this.options = options;
-    this.connections = new Connections(options.connTabBits, options.seed);
-    this.scheduler = createScheduler(options.scheduler, this, options.loadFormula);
-  }
-
-  /** Add a real server that its virtual server does not have; one that was removed lately comes back with its counts. */
-  addServer(service: number, address: number, port: number, weight: number, endpoint: number): number {
-    const { servers } = this;
-    let server = this.trash.take(service, address, port);
-    if (server < 0) server = servers.create(service, address, port);
-    servers.weight[server] = weight;
-    servers.endpoint[server] = endpoint;
-    servers.link(server);
-    this.scheduler.added(service, server);
-    return server;
-  }
-
-  setWeight(server: number, weight: number): void {
-    this.servers.weight[server] = weight;
-    this.scheduler.updated(this.servers.service[server]!, server);
-  }
-
-  removeServer(server: number): void {
-    const service = this.servers.service[server]!;
-    const predecessor = this.servers.unlink(server);
-    this.scheduler.removed(service, server, predecessor);
-    this.trash.put(server);
-    if (!this.options.expireNodest) return;
-    this.#flushDue = true;
-    if (this.servers.connections(server) > 0) this.#orphans = true;
-  }
-
-  /**
-   * Let the worker run that a removal queued: it walks the connection table and deletes the entries of servers
-   * that are gone. The kernel starts it a jiffy later, so that a server added back at once keeps its entries.
-   */
-  settle(counts: Counts): void {
-    if (!this.#flushDue) return;
-    this.#flushDue = false;
-    const { connections, servers } = this;
-    counts[FLUSH_STEP]! += connections.buckets + connections.count;
-    if (!this.#orphans) return;
-    this.#orphans = false;
-    for (let at = 0; at < connections.rows; at++) {
-      const server = connections.server[at]!;
-      if (server >= 0 && servers.available[server] === 0) this.#release(at, true);
-    }
+    super(options);
+    this.#untilDrop = options.dropEach ?? 0;
   }
 
   /** The entry of a packet from client to virtual server, -1 without; not counted until `countSeek`. */
@@ -139,13 +77,13 @@ export class Director {
       packet.destinationPort,
       packet.protocol,
     );
-    this.#soughtProbes = connections.probes;
+    this.soughtProbes = connections.probes;
     return found;
   }
 
   countSeek(counts: Counts): void {
     counts[LOOKUP]! += 1;
-    counts[PROBE]! += this.#soughtProbes;
+    counts[PROBE]! += this.soughtProbes;
   }
 
   /**
@@ -154,18 +92,24 @@ export class Director {
    */
   request(found: number, packet: Packet, tracked: boolean, nowNs: number, counts: Counts): Outcome {
     const { connections, servers } = this;
+    this.nowNs = nowNs;
     if (found >= 0) {
-      const available = servers.available[connections.server[found]!] === 1;
+      const server = connections.server[found]!;
+      const available = servers.available[server] === 1;
       if (available && !this.#renewable(found, packet)) {
         this.connection = found;
+        this.server = server;
+        this.serverPort = connections.realPort[found]!;
         this.advance(found, IN, packet.flags, nowNs, counts);
         return FOUND;
       }
-      if (!available && !this.options.expireNodest) return DROPPED;
-      this.#release(found, tracked);
+      if (!available && !this.options.expireNodest && !this.#renewable(found, packet)) return DROPPED;
+      // A conntrack entry made for this packet is to serve the connection that it opens now.
+      if (!tracked) connections.flags[found]! &= ~CONNTRACK;
+      this.timers.startLast(found, nowNs);
       if (tracked) return DROPPED;
     }
-    if (packet.protocol === TCP && (packet.flags & (SYN | RST)) !== SYN) return PASS;
+    if (packet.protocol === TCP && !this.#opens(packet.flags)) return PASS;
     return this.#open(packet, nowNs, counts);
   }
 
@@ -183,7 +127,8 @@ export class Director {
   advance(connection: number, direction: number, flags: number, nowNs: number, counts: Counts): void {
     const { connections, servers } = this;
     const old = connections.state[connection]!;
-    const state = nextConnectionState(connections.protocol[connection]!, old, direction, flags);
+    const protocol = connections.protocol[connection]!;
+    const state = nextConnectionState(protocol, old, direction, flags);
     if (state !== old) {
       const server = connections.server[connection]!;
       const gained = (isActive(state) ? 1 : 0) - (isActive(old) ? 1 : 0);
@@ -191,35 +136,92 @@ export class Director {
       servers.inactive[server]! -= gained;
       connections.state[connection] = state;
     }
-    connections.deadlineNs[connection] = nowNs + TIMEOUT_NS[state]!;
+    const control = connections.control[connection]!;
+    if (control >= 0 && (protocol === TCP ? state === ESTABLISHED : direction === OUT)) {
+      connections.flags[control]! |= ASSURED;
+    }
+    connections.timeout[connection] = this.timeouts[state]!;
+    this.timers.start(connection, nowNs);
     counts[TRANSMIT]! += 1;
   }
 
-  /** Remove entries whose time is over, and removed servers that nothing points to any more. */
-  expire(nowNs: number, counts: Counts): void {
-    this.settle(counts);
-    const { connections } = this;
-    const { server, deadlineNs, rows } = connections;
-    for (let at = 0; at < rows; at++) {
-      if (server[at]! < 0 || deadlineNs[at]! > nowNs) continue;
-      counts[EXPIRE]! += 1;
-      this.#release(at, true);
-    }
-    this.trash.expire(nowNs);
+  /** Whether TCP flags can open a connection. */
+  #opens(flags: number): boolean {
+    return (flags & RST) === 0 && ((flags & SYN) !== 0 || this.options.sloppyTcp === true);
   }
 
   #open(packet: Packet, nowNs: number, counts: Counts): Outcome {
-    const { connections, services, servers, scheduler } = this;
+    const { services, servers } = this;
     services.probes = 0;
-    const service = services.find(packet.protocol, packet.destination, packet.destinationPort);
-    counts[SERVICE_LOOKUP]! += 1;
+    services.lookups = 0;
+    const service = services.lookup(this.mark, packet.protocol, packet.destination, packet.destinationPort);
+    counts[SERVICE_LOOKUP]! += services.lookups;
     counts[SERVICE_PROBE]! += services.probes;
     if (service < 0) return PASS;
+    if (this.#untilDrop > 0 && --this.#untilDrop === 0) {
+      this.#untilDrop = this.options.dropEach!;
+      return DROPPED;
+    }
+    if (services.persistenceS[service]! > 0) return this.#openPersistent(service, packet, nowNs, counts);
+    const anyPort = services.mark[service] !== 0 || services.port[service] === packet.destinationPort;
+    // The port of an FTP service serves its own connections; others that might be its data are not ours.
+    if (!anyPort) return services.port[service] === FTP ? PASS : REFUSED;
+    const server = this.#schedule(service, packet, nowNs, counts);
+    if (server === NO_SERVER) return REFUSED;
+    const port = servers.port[server]! || packet.destinationPort;
+    return this.#bind(service, packet, server, port, -1, nowNs, counts);
+  }
+
+  #openPersistent(service: number, packet: Packet, nowNs: number, counts: Counts): Outcome {
+    const { connections, services, servers, templates } = this;
+    connections.probes = 0;
+    let template = templates.find(service, packet, this.options.expireQuiescentTemplate === true);
+    counts[LOOKUP]! += 1;
+    counts[PROBE]! += connections.probes;
+    if (template < 0) {
+      const chosen = this.#schedule(service, packet, nowNs, counts);
+      if (chosen === NO_SERVER) return REFUSED;
+      template = templates.create(service, packet, chosen);
+      connections.timeout[template] = services.persistenceS[service]! * this.jiffies.hz;
+      counts[CREATE]! += 1;
+    }
+    const server = connections.server[template]!;
+    this.timers.start(template, nowNs);
+    let port = packet.destinationPort;
+    if (port === services.port[service] && servers.port[server] !== 0) port = servers.port[server]!;
+    return this.#bind(service, packet, server, port, template, nowNs, counts);
+  }
+
+  #schedule(service: number, packet: Packet, nowNs: number, counts: Counts): number {
+    const scheduler = this.schedulers.of(service);
     scheduler.steps = 0;
-    const server = scheduler.pick(service, packet.source, packet.sourcePort);
+    const server = scheduler.pick(service, packet.source, packet.sourcePort, packet.destination, nowNs);
     counts[SCHEDULE]! += 1;
     counts[SCHEDULE_STEP]! += scheduler.steps;
-    if (server === NO_SERVER) return REFUSED;
+    return server;
+  }
+
+  /** The connection gets its server, and an entry unless it is of one packet. */
+  #bind(
+    service: number,
+    packet: Packet,
+    server: number,
+    port: number,
+    template: number,
+    nowNs: number,
+    counts: Counts,
+  ): Outcome {
+    const { connections, servers } = this;
+    this.server = server;
+    this.serverPort = port;
+    counts[CREATE]! += 1;
+    if (this.services.onePacket[service] === 1 && packet.protocol === UDP) {
+      this.connection = -1;
+      servers.bind(server);
+      servers.unbind(server, false);
+      counts[TRANSMIT]! += 1;
+      return OPENED;
+    }
     const at = connections.add(
       packet.source,
       packet.sourcePort,
@@ -229,10 +231,14 @@ export class Director {
     );
     connections.server[at] = server;
     connections.real[at] = servers.address[server]!;
-    connections.realPort[at] = servers.port[server]!;
+    connections.realPort[at] = port;
     connections.state[at] = NONE;
-    servers.inactive[server]! += 1;
-    counts[CREATE]! += 1;
+    connections.flags[at] = CONNTRACK;
+    servers.bind(server);
+    if (template >= 0) {
+      connections.control[at] = template;
+      connections.controlled[template]! += 1;
+    }
     this.connection = at;
     this.advance(at, IN, packet.flags, nowNs, counts);
     return OPENED;
@@ -243,16 +249,8 @@ export class Director {
     if (packet.protocol !== TCP || (packet.flags & SYN) === 0) return false;
     const { connections, servers, options } = this;
     if (options.expireNodest && servers.weight[connections.server[connection]!] === 0) return true;
+    if (options.reuseMode === 0 || connections.control[connection]! >= 0) return false;
     const state = connections.state[connection]!;
-    return options.reuseMode !== 0 && (state === TIME_WAIT || state === CLOSE);
-  }
-
-  #release(connection: number, conntrackToo: boolean): void {
-    const { connections, servers } = this;
-    const server = connections.server[connection]!;
-    if (conntrackToo) this.onExpire?.(connection);
-    if (isActive(connections.state[connection]!)) servers.active[server]! -= 1;
-    else servers.inactive[server]! -= 1;
-    connections.remove(connection);
+    return state === TIME_WAIT || state === CLOSE;
   }
 }

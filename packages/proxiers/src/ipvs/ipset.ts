@@ -1,13 +1,13 @@
 import {
+  IPV4,
   TCP,
-  formatCidr,
-  formatIpv4,
   jhash1,
   jhash2,
   jhash3,
   netmask,
   swap16,
   swap32,
+  type AddressFamily,
   type Cidr,
 } from '@vipsim/sim-core';
 import { protocolName } from '../kubernetes/cluster.ts';
@@ -27,6 +27,7 @@ export type SetType =
 /** What kube-proxy creates hash sets with. */
 const ELEMENTS_MAX = 65_536;
 const BUCKETS = 1024;
+const PORTS = '0-65535';
 const BUCKET_SIZE = 12;
 const WORDS = 3;
 const WIDTHS: Readonly<Record<SetType, number>> = {
@@ -66,6 +67,7 @@ export class IpSet {
   readonly type: SetType;
   readonly comment: string;
   readonly elementsMax: number;
+  readonly family: AddressFamily;
   count = 0;
   /** Elements that kube-proxy wants in it, whether the kernel took them or not. */
   wanted = 0;
@@ -80,11 +82,19 @@ export class IpSet {
   readonly #prefixes = new Uint32Array(33);
   readonly #key = new Uint32Array(WORDS);
 
-  constructor(name: string, type: SetType, comment: string, seed: number, elementsMax = ELEMENTS_MAX) {
+  constructor(
+    name: string,
+    type: SetType,
+    comment: string,
+    seed: number,
+    elementsMax = ELEMENTS_MAX,
+    family: AddressFamily = IPV4,
+  ) {
     this.name = name;
     this.type = type;
     this.comment = comment;
     this.elementsMax = elementsMax;
+    this.family = family;
     this.#seed = seed;
     this.#bits = new Uint8Array(type === BITMAP_PORT ? 65_536 : 0);
     if (type !== BITMAP_PORT) this.#resize(BUCKETS);
@@ -94,7 +104,7 @@ export class IpSet {
   add(entry: Entry): boolean {
     if (this.type === BITMAP_PORT) return this.#setBit(entry.port, 1);
     if (this.type === HASH_IP_PORT_NET && entry.other.prefix === 0) return false;
-    this.#encode(entry.address, entry.port, entry.protocol, entry.other.address, entry.other.prefix);
+    this.#encodeEntry(entry);
     if (this.#search() >= 0) return true;
     if (this.count >= this.elementsMax) return false;
     while (this.#fill[this.#bucket()] === BUCKET_SIZE) this.#resize(this.#buckets * 2);
@@ -110,7 +120,7 @@ export class IpSet {
       this.#setBit(entry.port, 0);
       return;
     }
-    this.#encode(entry.address, entry.port, entry.protocol, entry.other.address, entry.other.prefix);
+    this.#encodeEntry(entry);
     const at = this.#search();
     if (at < 0) return;
     const bucket = this.#bucket();
@@ -143,21 +153,61 @@ export class IpSet {
     return this.#buckets * 8 + slots * WIDTHS[this.type];
   }
 
+  /** The command that makes it, as kube-proxy gives it to `ipset`. */
+  createText(): string {
+    if (this.type === BITMAP_PORT) return `create ${this.name} ${this.type} range ${PORTS} -exist`;
+    const family = this.family.name === 'ipv4' ? 'inet' : 'inet6';
+    return `create ${this.name} ${this.type} family ${family} hashsize ${BUCKETS} maxelem ${this.elementsMax} -exist`;
+  }
+
+  /** Elements as `ipset add` takes them, in the order of their text. */
+  texts(): string[] {
+    if (this.type === BITMAP_PORT) {
+      return Array.from(this.#bits.keys(), String)
+        .filter((_, port) => this.#bits[port] === 1)
+        .sort();
+    }
+    const texts: string[] = [];
+    for (let bucket = 0; bucket < this.#buckets; bucket++) {
+      for (let i = 0; i < this.#fill[bucket]!; i++) {
+        texts.push(this.text(this.#decode((bucket * BUCKET_SIZE + i) * WORDS)));
+      }
+    }
+    return texts.sort();
+  }
+
   /** The element as `ipset add` takes it. */
   text(entry: Entry): string {
     if (this.type === BITMAP_PORT) return String(entry.port);
-    const address = formatIpv4(entry.address);
+    const { family } = this;
+    const address = family.text(entry.address);
     if (this.type === HASH_IP) return address;
     const place = `${address},${protocolName(entry.protocol)}:${entry.port}`;
     if (this.type === HASH_IP_PORT) return place;
-    if (this.type === HASH_IP_PORT_IP) return `${place},${formatIpv4(entry.other.address)}`;
-    return `${place},${formatCidr(entry.other)}`;
+    if (this.type === HASH_IP_PORT_IP) return `${place},${family.text(entry.other.address)}`;
+    return `${place},${family.cidrText(entry.other)}`;
   }
 
   #setBit(port: number, value: 0 | 1): boolean {
     this.count += value - this.#bits[port]!;
     this.#bits[port] = value;
     return true;
+  }
+
+  #encodeEntry({ address, port, protocol, other }: Entry): void {
+    this.#encode(address, port, protocol, other.address, other.prefix);
+  }
+
+  #decode(word: number): Entry {
+    const [first, second, third] = this.#slots.subarray(word, word + WORDS);
+    const place = this.type === HASH_IP_PORT ? second! : third!;
+    const net = this.type === HASH_IP_PORT_NET;
+    return {
+      address: swap32(first!),
+      port: swap16(place & 0xffff),
+      protocol: net ? place >>> 24 : (place >>> 16) & 0xff,
+      other: { address: swap32(second!), prefix: net ? ((place >>> 16) & 0xff) + 1 : this.family.bits },
+    };
   }
 
   /** The element's bytes as the kernel lays them out, read as little-endian words. */

@@ -31,6 +31,7 @@ export class PassMeter {
   readonly #wantedServers: WantedServers;
   readonly #director: Director;
   readonly #sets: Sets;
+  readonly #nodeAddresses: number;
   /** Real servers in the kernel, and endpoints wanted, by virtual server. */
   readonly #listed: PrefixSums;
   readonly #wanted: PrefixSums;
@@ -44,7 +45,9 @@ export class PassMeter {
   /** Removed servers that the kernel searches at each NEW_DEST. */
   #trash = 0;
 
-  constructor(wanted: WantedServers, director: Director, sets: Sets) {
+  /** @param nodeAddresses how many addresses the node's other interfaces have. */
+  constructor(wanted: WantedServers, director: Director, sets: Sets, nodeAddresses: number) {
+    this.#nodeAddresses = nodeAddresses;
     this.#wantedServers = wanted;
     this.#director = director;
     this.#sets = sets;
@@ -64,8 +67,11 @@ export class PassMeter {
     this.#wantedOf[service] = endpoints;
   }
 
-  /** A pass begins: chains, jumps, sets, addresses. */
-  begin(): this {
+  /**
+   * A pass begins: chains, jumps, sets, addresses. Those of kube-ipvs0 are dumped by themselves, and again with all
+   * others, from which they are then left out.
+   */
+  begin(first: boolean): this {
     const counts = (this.#counts = new Float64Array(IPVS_OPERATIONS.length));
     this.#reached = 0;
     this.#service = -1;
@@ -73,7 +79,8 @@ export class PassMeter {
     const sets = Object.keys(this.#sets).length;
     counts[EXEC]! += CHAIN_EXECS + JUMP_EXECS + sets;
     counts[NETLINK]! += 3;
-    counts[NETLINK_RECORD]! += 2 * (this.#wantedServers.bound.length + 1);
+    const bound = first ? 0 : this.#wantedServers.bound.length;
+    counts[NETLINK_RECORD]! += 2 * (bound + 1) + this.#nodeAddresses - 1;
     return this;
   }
 
@@ -104,10 +111,10 @@ export class PassMeter {
     for (const set of sets) this.#counts[SET_ENTRY]! += set.count;
   }
 
-  /** Cleaning up: what virtual servers are there that should not be. */
-  end(): void {
-    this.#counts[NETLINK]! += 1;
-    this.#counts[NETLINK_RECORD]! += this.#wantedServers.count;
+  /** Cleaning up: a dump of all virtual servers, of which so many are nobody's. */
+  end(foreign: number): void {
+    this.#counts[NETLINK]! += 1 + foreign;
+    this.#counts[NETLINK_RECORD]! += Math.max(this.#wantedServers.count, this.#director.services.count);
   }
 
   /** What has been counted since the last take. */
@@ -132,13 +139,13 @@ export class PassMeter {
     this.#counts[NETLINK]! += 1;
     this.#counts[LIST_STEP]! += this.#servers + this.#trash;
     this.#servers++;
-    this.#counts[LIST_STEP]! += this.#director.scheduler.changeSteps(this.#servers);
+    this.#counts[LIST_STEP]! += this.#changeSteps();
   }
 
   #delete(position: number): void {
     this.#counts[NETLINK]! += 1;
     this.#servers--;
-    this.#counts[LIST_STEP]! += position + this.#director.scheduler.changeSteps(this.#servers);
+    this.#counts[LIST_STEP]! += position + this.#changeSteps();
     this.#trash++;
   }
 
@@ -146,13 +153,21 @@ export class PassMeter {
   #retire(server: number, position: number): void {
     this.#counts[NETLINK]! += 1;
     this.#counts[NETLINK_RECORD]! += this.#servers;
-    const { servers, services, scheduler } = this.#director;
+    const { servers, services } = this.#director;
     const tcpBusy = services.protocol[servers.service[server]!] === TCP && servers.connections(server) > 0;
     if (!tcpBusy) {
       this.#delete(position);
       return;
     }
     this.#counts[NETLINK]! += 1;
-    this.#counts[LIST_STEP]! += position + scheduler.changeSteps(this.#servers);
+    this.#counts[LIST_STEP]! += position + this.#changeSteps();
+  }
+
+  /** What the scheduler does on a change of the present list. In the first pass there is no virtual server yet. */
+  #changeSteps(): number {
+    const { services, schedulers, scheduler } = this.#director;
+    const service = this.#service;
+    if (service >= services.rows) return scheduler.changeSteps(this.#servers);
+    return schedulers.of(service).changeSteps(this.#servers, service);
   }
 }

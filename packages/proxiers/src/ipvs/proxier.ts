@@ -10,18 +10,54 @@ import type {
 import { categorize } from '../kubernetes/categorize.ts';
 import { ADD, Changes, RECALL, RETIRE } from './changes.ts';
 import { IpvsDataplane } from './dataplane.ts';
-import { Director } from './director.ts';
+import { kernelOptions } from './director-options.ts';
+import { listedConnections, listedServices } from './director-listing.ts';
 import { GracefulTermination } from './graceful-termination.ts';
-import { list, save } from './ipvsadm.ts';
+import {
+  connectionList,
+  list,
+  persistentList,
+  rateList,
+  save,
+  statisticsList,
+  thresholdList,
+  timeoutLine,
+} from './ipvsadm.ts';
+import { MeteredDirector } from './metered-director.ts';
+import { jumpCommands } from './jump-commands.ts';
+import type { ListedService } from './listing.ts';
 import type { ipvsOptions } from './mode.ts';
+import { resolveSettings, type NodeSettings } from './node-settings.ts';
 import { PassMeter } from './pass-meter.ts';
+import { remarksOf } from './remarks.ts';
+import { filterTableOf, natTableOf } from './rules.ts';
 import { SetContents, type SetChange } from './set-contents.ts';
-import { createSets, type Sets } from './sets.ts';
+import { createSets, fullSetOf, ipsetCommands, type Sets } from './sets.ts';
+import { refusalOf, reuseModeOf, startSysctls, timeoutsOf } from './start-up.ts';
 import { WantedServers } from './wanted-servers.ts';
 
 /** Up to so many changes each become visible alone; beyond, those of one virtual server together. */
 const SINGLE_CHANGES_MAX = 256;
 const KEPT = -1;
+
+/** What can be printed, with the command that prints it on a node. */
+export const IPVS_FORMATS = [
+  // ipvsadm -Sn, -Ln, -Lnc, -Ln --stats, -Ln --rate, -Ln --thresholds, -Ln --persistent-conn, -L --timeout
+  'ipvsadm-save',
+  'ipvsadm',
+  'ipvsadm-connections',
+  'ipvsadm-stats',
+  'ipvsadm-rate',
+  'ipvsadm-thresholds',
+  'ipvsadm-persistent',
+  'ipvsadm-timeout',
+  // What kube-proxy gives to iptables-restore, iptables, ipset and sysctl.
+  'iptables-restore',
+  'iptables-jumps',
+  'ipset-restore',
+  'sysctl',
+] as const;
+type IpvsOptions = OptionsOf<typeof ipvsOptions>;
 
 /**
  * kube-proxy in IPVS mode.
@@ -36,9 +72,12 @@ const KEPT = -1;
 export class IpvsProxier implements Proxier {
   readonly dataplane: IpvsDataplane;
   readonly trigger: SyncTrigger;
-  readonly director: Director;
+  readonly director: MeteredDirector;
   readonly termination: GracefulTermination;
   readonly #node: NodeContext;
+  readonly #options: IpvsOptions;
+  readonly #settings: NodeSettings;
+  readonly #refusal: string | undefined;
   readonly #sets: Sets;
   readonly #wanted: WantedServers;
   readonly #contents: SetContents;
@@ -47,22 +86,34 @@ export class IpvsProxier implements Proxier {
   #refused: readonly SetChange[] = [];
   #started = false;
 
-  constructor(node: NodeContext, options: OptionsOf<typeof ipvsOptions>) {
+  constructor(node: NodeContext, options: IpvsOptions) {
+    const { cluster } = node;
     const seeds = node.streams.stream('ipvs.seeds');
     this.#node = node;
-    this.#wanted = new WantedServers(node.cluster, node.cluster.nodes[node.node]!.address);
-    this.#sets = createSets(seeds);
-    this.director = new Director({
+    this.#options = options;
+    this.#settings = resolveSettings(options, cluster, node.node);
+    this.#refusal = refusalOf(options);
+    this.#wanted = new WantedServers(cluster, this.#settings);
+    this.#sets = createSets(seeds, this.#settings.family);
+    this.director = new MeteredDirector({
+      ...kernelOptions(options.kernel),
       scheduler: options.scheduler,
       connTabBits: options.connTabBits,
       seed: seeds.uint32(),
       expireNodest: true,
-      reuseMode: 1,
+      expireQuiescentTemplate: true,
+      reuseMode: reuseModeOf(options),
+      family: this.#settings.family,
+      draws: node.streams.stream('ipvs.twos'),
     });
-    this.#meter = new PassMeter(this.#wanted, this.director, this.#sets);
+    this.director.setTimeouts(timeoutsOf(options));
+    this.#meter = new PassMeter(this.#wanted, this.director, this.#sets, this.#settings.nodeAddresses.length);
     this.termination = new GracefulTermination(this.director, (service) => this.#meter.listed(service, -1));
     this.dataplane = new IpvsDataplane(node, this.director, this.#sets, this.termination);
-    this.#contents = new SetContents(node.cluster, node.node, this.#sets);
+    this.#contents = new SetContents(cluster, node.node, this.#settings, this.#sets);
+    this.dataplane.bind(this.#settings.nodeAddresses);
+    this.dataplane.nat.load(natTableOf(this.#settings));
+    this.dataplane.filter.load(filterTableOf(this.#settings, this.#contents.barred));
     this.trigger = {
       kind: 'bounded',
       minIntervalNs: options.minSyncPeriod,
@@ -72,6 +123,9 @@ export class IpvsProxier implements Proxier {
   }
 
   sync(changed: readonly number[], full: boolean): SyncPlan {
+    if (this.#refusal !== undefined) {
+      return { scope: 'full', stages: [], failure: { error: 'EXIT', message: this.#refusal } };
+    }
     const first = !this.#started;
     this.#started = true;
     const all = this.#node.cluster.ports.count;
@@ -92,34 +146,36 @@ export class IpvsProxier implements Proxier {
   }
 
   *dump(format: string): Generator<string> {
-    if (format === 'ipvsadm-save') yield* save(this.director);
-    else if (format === 'ipvsadm') yield* list(this.director);
+    const { director } = this;
+    const { buckets } = director.connections;
+    if (format === 'ipvsadm-save') yield* save(director);
+    else if (format === 'ipvsadm') yield* list(director);
+    else if (format === 'ipvsadm-connections') yield* connectionList(listedConnections(director));
+    else if (format === 'ipvsadm-stats') yield* statisticsList(this.#listed('counters'), buckets);
+    else if (format === 'ipvsadm-rate') yield* rateList(this.#listed('rates'), buckets);
+    else if (format === 'ipvsadm-thresholds') yield* thresholdList(listedServices(director), buckets);
+    else if (format === 'ipvsadm-persistent') yield* persistentList(listedServices(director), buckets);
+    else if (format === 'ipvsadm-timeout') yield timeoutLine(timeoutsOf(this.#options));
     else if (format === 'iptables-restore') {
       yield* this.dataplane.nat.dump();
       yield* this.dataplane.filter.dump();
-    } else throw new RangeError(`ipvs has no format ${format}`);
+    } else if (format === 'iptables-jumps') {
+      yield* jumpCommands([natTableOf(this.#settings), filterTableOf(this.#settings, [])], this.#sets);
+    } else if (format === 'ipset-restore') yield* ipsetCommands(this.#sets);
+    else if (format === 'sysctl') yield* startSysctls(this.#options);
+    else throw new RangeError(`ipvs has no format ${format}`);
+  }
+
+  #listed(figures: 'counters' | 'rates'): Iterable<ListedService> {
+    const { serviceTraffic, serverTraffic } = this.director;
+    return listedServices(this.director, {
+      service: (row) => serviceTraffic[figures](row),
+      server: (row) => serverTraffic[figures](row),
+    });
   }
 
   remarks(): readonly string[] {
-    const { services, connections } = this.director;
-    const remarks: string[] = [];
-    if (services.count > 2560) {
-      remarks.push(
-        `${services.count} virtual servers in 256 hash chains: about ${Math.round(services.count / 512)} compared for ` +
-          'each new connection (Linux before 7.1).',
-      );
-    }
-    if (connections.peak > 4 * connections.buckets) {
-      remarks.push(
-        `Up to ${connections.peak} connections in ${connections.buckets} hash chains: conn_tab_bits is low for this load.`,
-      );
-    }
-    if (services.persistenceS.some((seconds) => seconds > 0)) {
-      remarks.push('Session affinity is programmed, but not followed: connections are balanced one by one.');
-    }
-    const full = this.#fullSet();
-    if (full !== undefined) remarks.push(full);
-    return remarks;
+    return remarksOf(this.#options, this.#settings, this.#node, this.director, this.#sets);
   }
 
   /** Compare what a service port wants with what is programmed, virtual server by virtual server. */
@@ -165,11 +221,11 @@ export class IpvsProxier implements Proxier {
   }
 
   #firstStage(changes: Changes, setChanges: readonly SetChange[]): SyncStage {
-    const meter = this.#meter.begin();
+    const meter = this.#meter.begin(true);
     meter.create();
     for (let i = 0; i < changes.count; i++) meter.change(changes, i);
     meter.sets(setChanges.length);
-    meter.end();
+    meter.end(0);
     return {
       counts: meter.take(),
       commit: () => {
@@ -181,7 +237,7 @@ export class IpvsProxier implements Proxier {
   }
 
   #stages(changes: Changes, setChanges: readonly SetChange[]): SyncStage[] {
-    const meter = this.#meter.begin();
+    const meter = this.#meter.begin(false);
     const stages: SyncStage[] = [];
     const alone = changes.count <= SINGLE_CHANGES_MAX;
     let begin = 0;
@@ -199,9 +255,27 @@ export class IpvsProxier implements Proxier {
     }
     meter.sets(setChanges.length);
     stages.push({ counts: meter.take(), commit: () => this.#applySets(setChanges) });
-    meter.end();
-    stages.push({ counts: meter.take(), commit: () => {} });
+    const foreign = this.#foreign();
+    meter.end(foreign.length);
+    stages.push({
+      counts: meter.take(),
+      commit: () => {
+        for (const service of foreign) this.director.removeService(service);
+      },
+    });
     return stages;
+  }
+
+  /** Virtual servers that somebody else has made: each pass deletes them, unless excludeCIDRs names them. */
+  #foreign(): number[] {
+    const { services } = this.director;
+    const { family, excluded } = this.#settings;
+    const foreign: number[] = [];
+    for (let service = this.#wanted.count; service < services.rows; service++) {
+      const isSpared = excluded.some((cidr) => family.contains(cidr, services.address[service]!));
+      if (services.live[service] === 1 && !isSpared) foreign.push(service);
+    }
+    return foreign;
   }
 
   #createServices(): void {
@@ -209,7 +283,11 @@ export class IpvsProxier implements Proxier {
     const { count, protocol, address, port, servicePort, bound } = this.#wanted;
     for (let i = 0; i < count; i++) {
       const service = cluster.services[cluster.ports.service[servicePort[i]!]!]!;
-      this.director.services.add(protocol[i]!, address[i]!, port[i]!, service.affinityS);
+      this.director.addService(protocol[i]!, address[i]!, port[i]!, {
+        persistenceS: service.affinityS,
+        // With mh kube-proxy asks for the client's port to be hashed, too.
+        port: this.#options.scheduler === 'mh',
+      });
     }
     this.dataplane.bind(bound);
   }
@@ -251,17 +329,7 @@ export class IpvsProxier implements Proxier {
     for (const change of changes) {
       if (!retried.has(change)) this.#sets[change.set].wanted += change.add ? 1 : -1;
     }
-    const message = this.#fullSet();
+    const message = fullSetOf(this.#sets);
     return message === undefined ? undefined : { error: 'IPSET_FULL', message };
-  }
-
-  #fullSet(): string | undefined {
-    const set = Object.values(this.#sets).find(({ wanted, elementsMax }) => wanted > elementsMax);
-    if (set === undefined) return undefined;
-    return (
-      `${set.name} is to hold ${set.wanted} elements and takes ${set.elementsMax}: connections to the others are ` +
-      'not masqueraded, and refused if their address is in KUBE-IPVS-IPS. kube-proxy has no setting for it; ' +
-      'use fewer Services or another mode.'
-    );
   }
 }

@@ -1,9 +1,10 @@
-import { contains, type Packet } from '@vipsim/sim-core';
+import { FROM_POD, contains, type Packet } from '@vipsim/sim-core';
 import type { Counts } from '../cost/operations.ts';
 import type { Recorder } from '../proxier.ts';
 import type { IpSet } from './ipset.ts';
 import { ADDRTYPE, MATCH, RULE, SET_COMPARE, SET_LOOKUP } from './operations.ts';
-import { MASQUERADE_MARK, ruleText, type Rule, type Table } from './rules.ts';
+import { ruleText } from './rule-text.ts';
+import type { Rule, Table } from './rules.ts';
 import type { Sets } from './sets.ts';
 
 /** The walk came to the end of the built-in chain: its policy, which is ACCEPT. */
@@ -38,13 +39,14 @@ const VERDICTS: Readonly<Record<string, number>> = {
 
 /**
  * One iptables table, walked literally: rule by rule, match by match, with real set lookups.
- * Source: ipt_do_table, net/ipv4/netfilter/ip_tables.c. Not modelled: rules of other programs, br_netfilter.
+ * Source: ipt_do_table, net/ipv4/netfilter/ip_tables.c; xt_set.c, xt_ipvs.c.
+ * Not modelled: rules of other programs, br_netfilter, links other than those of pods.
  */
 export class RuleWalk {
   recorder: Recorder | undefined;
   /** The packet's mark; the caller zeroes it for each packet. */
   mark = 0;
-  readonly #table: Table;
+  #table: Table;
   readonly #sets: Sets;
   /** Addresses that are the node's own. */
   readonly #local: IpSet;
@@ -58,7 +60,8 @@ export class RuleWalk {
   }
 
   /** Take the rules that iptables-restore would now load: a rule goes with the wanted elements of its set. */
-  load(): void {
+  load(table = this.#table): void {
+    this.#table = table;
     const chains = new Map<string, Step[]>();
     const chainOf = (name: string): Step[] => {
       let chain = chains.get(name);
@@ -74,7 +77,7 @@ export class RuleWalk {
         commented: rule.comment !== undefined || (set !== undefined && rule.plain !== true),
         target: typeof target === 'object' ? chainOf(target.jump) : undefined,
         verdict: typeof target === 'object' ? CONTINUE : (VERDICTS[target] ?? CONTINUE),
-        text: ruleText(rule, set?.comment),
+        text: ruleText(rule, table, this.#sets),
         where: `${this.#table.name} ${rule.chain}`,
       });
     }
@@ -86,7 +89,7 @@ export class RuleWalk {
     yield `*${this.#table.name}`;
     for (const chain of this.#table.chains) yield `:${chain} - [0:0]`;
     for (const rule of this.#table.rules) {
-      if (this.#isLoaded(rule)) yield ruleText(rule, rule.set && this.#sets[rule.set.name].comment);
+      if (this.#isLoaded(rule)) yield ruleText(rule, this.#table, this.#sets);
     }
     yield 'COMMIT';
   }
@@ -125,8 +128,8 @@ export class RuleWalk {
         `${step.text.slice(step.rule.chain.length + 4)}: ${matched ? 'matched' : 'no'}`,
       );
       if (!matched) continue;
-      if (step.rule.target === 'MARK-OR') this.mark |= MASQUERADE_MARK;
-      else if (step.rule.target === 'MARK-XOR') this.mark ^= MASQUERADE_MARK;
+      if (step.rule.target === 'MARK-OR') this.mark |= this.#table.mark;
+      else if (step.rule.target === 'MARK-XOR') this.mark ^= this.#table.mark;
       else if (step.target === undefined) return step.verdict;
       else {
         const walked = this.#walk(step.target, packet, destination, port, opening, counts);
@@ -148,12 +151,20 @@ export class RuleWalk {
     if (rule.protocol !== undefined && rule.protocol !== packet.protocol) return false;
     if (rule.source !== undefined && !contains(rule.source, packet.source)) return false;
     if (rule.notSource !== undefined && contains(rule.notSource, packet.source)) return false;
+    // Pods are told by their interface, whatever its name.
+    if (rule.notLink !== undefined && packet.origin === FROM_POD) return false;
     if (step.commented) counts[MATCH]! += 1;
     if (rule.state !== undefined) {
       counts[MATCH]! += 1;
       if (opening !== (rule.state === 'NEW')) return false;
     }
-    if (step.set !== undefined && !this.#inSet(step.set, packet, destination, port, counts)) return false;
+    if (rule.virtual !== undefined) {
+      counts[MATCH]! += 1;
+      const { address, port: virtualPort, protocol } = rule.virtual;
+      const hasPlace = packet.destination === address && packet.destinationPort === virtualPort;
+      if (!hasPlace || packet.protocol !== protocol) return false;
+    }
+    if (step.set !== undefined && !this.#inSet(step, packet, destination, port, counts)) return false;
     if (rule.notBridged === true) counts[MATCH]! += 1;
     if (rule.sourceNotLocal === true) {
       counts[ADDRTYPE]! += 1;
@@ -165,7 +176,7 @@ export class RuleWalk {
     }
     if (rule.mark === undefined) return true;
     counts[MATCH]! += 1;
-    return rule.mark === ((this.mark & MASQUERADE_MARK) !== 0);
+    return rule.mark === ((this.mark & this.#table.mark) !== 0);
   }
 
   /** Whether the node takes packets to this address for itself. */
@@ -173,16 +184,18 @@ export class RuleWalk {
     return address >>> 24 === 127 || this.#local.has(address, 0, 0, 0);
   }
 
-  #inSet(set: IpSet, packet: Packet, destination: number, port: number, counts: Counts): boolean {
+  #inSet(step: Step, packet: Packet, destination: number, port: number, counts: Counts): boolean {
+    const set = step.set!;
     set.compares = 0;
-    const found = set.has(destination, port, packet.protocol, packet.source);
+    const address = step.rule.set!.parts === 'src,dst' ? packet.source : destination;
+    const found = set.has(address, port, packet.protocol, packet.source);
     counts[SET_LOOKUP]! += 1;
     counts[SET_COMPARE]! += set.compares;
     return found;
   }
 
   *#rules(): Generator<Rule> {
-    yield* this.#table.jumps;
+    yield* this.#table.jumps.toReversed();
     for (const rule of this.#table.rules) if (this.#isLoaded(rule)) yield rule;
   }
 

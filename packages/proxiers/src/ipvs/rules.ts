@@ -1,10 +1,9 @@
-import { SCTP, TCP, UDP, formatCidr, type Cidr } from '@vipsim/sim-core';
-import { protocolName } from '../kubernetes/cluster.ts';
+import { IPV4, SCTP, TCP, UDP, type AddressFamily, type Cidr } from '@vipsim/sim-core';
+import { byCidr, type LocalDetector } from './local-detector.ts';
 import type { SetName } from './sets.ts';
 
 /** Bit 14, kube-proxy's default --iptables-masquerade-bit. */
-export const MASQUERADE_MARK = 0x4000;
-const MARK_TEXT = '0x00004000';
+const MASQUERADE_MARK = 0x4000;
 
 export type Target =
   | 'RETURN'
@@ -24,10 +23,14 @@ export interface Rule {
   readonly protocol?: number;
   readonly source?: Cidr;
   readonly notSource?: Cidr;
+  /** Not by this interface, as `-i` takes it: `cni0`, or `veth+` for all that begin so. */
+  readonly notLink?: string;
   // Matches.
+  /** The packet is of an IPVS connection to this virtual server. */
+  readonly virtual?: VirtualPlace;
   readonly comment?: string;
   /** The set, and the packet's parts that are looked up in it. Its comment is the rule's unless `plain`. */
-  readonly set?: { readonly name: SetName; readonly parts: 'dst' | 'dst,dst' | 'dst,dst,src' };
+  readonly set?: { readonly name: SetName; readonly parts: 'dst' | 'dst,dst' | 'src,dst' | 'dst,dst,src' };
   readonly notBridged?: boolean;
   readonly sourceNotLocal?: boolean;
   readonly destinationLocal?: boolean;
@@ -40,13 +43,30 @@ export interface Rule {
   readonly plain?: boolean;
 }
 
+export interface VirtualPlace {
+  readonly address: number;
+  readonly port: number;
+  readonly protocol: number;
+}
+
 export interface Table {
   readonly name: 'nat' | 'filter';
+  readonly family: AddressFamily;
+  /** The bit of the packet's mark that asks for masquerading. */
+  readonly mark: number;
   /** kube-proxy's own chains, as its restore input declares them. */
   readonly chains: readonly string[];
-  /** Jumps from built-in chains, in the order in which packets meet them. */
+  /** Jumps from built-in chains in the order of their making: each is put before those that are there. */
   readonly jumps: readonly Rule[];
   readonly rules: readonly Rule[];
+}
+
+/** What the configuration says about the rules. */
+export interface RuleOptions {
+  readonly family: AddressFamily;
+  readonly masqueradeAll: boolean;
+  readonly mark: number;
+  readonly detector: LocalDetector;
 }
 
 const PORTALS = 'kubernetes service portals';
@@ -71,13 +91,21 @@ function dstDstSrc(name: SetName): NonNullable<Rule['set']> {
 
 const MARK_MASQ: Target = { jump: 'KUBE-MARK-MASQ' };
 
+/** The nat table of a kube-proxy that was told the pods' addresses and nothing else. */
+export function natTable(podCidr: Cidr): Table {
+  return natTableOf({ family: IPV4, masqueradeAll: false, mark: MASQUERADE_MARK, detector: byCidr(podCidr) });
+}
+
 /**
  * The nat table. How many rules there are does not depend on Services: those are in the sets.
- * Source: writeIptablesRules, pkg/proxy/ipvs/proxier.go.
+ * Source: createAndLinkKubeChain and writeIptablesRules, pkg/proxy/ipvs/proxier.go.
  */
-export function natTable(podCidr: Cidr): Table {
+export function natTableOf(options: RuleOptions): Table {
+  const { family, mark } = options;
   return {
     name: 'nat',
+    family,
+    mark,
     chains: ['KUBE-SERVICES', 'KUBE-POSTROUTING', 'KUBE-NODE-PORT', 'KUBE-LOAD-BALANCER', 'KUBE-MARK-MASQ'],
     jumps: [
       jump('OUTPUT', 'KUBE-SERVICES', PORTALS),
@@ -85,7 +113,7 @@ export function natTable(podCidr: Cidr): Table {
       jump('POSTROUTING', 'KUBE-POSTROUTING', 'kubernetes postrouting rules'),
     ],
     rules: [
-      { chain: 'KUBE-SERVICES', source: { address: 0x7f000000, prefix: 8 }, target: 'RETURN', always: true },
+      { chain: 'KUBE-SERVICES', source: loopbackOf(family), target: 'RETURN', always: true },
       { chain: 'KUBE-POSTROUTING', set: dstDstSrc('KUBE-LOOP-BACK'), target: 'MASQUERADE' },
       { chain: 'KUBE-SERVICES', set: dstDst('KUBE-LOAD-BALANCER'), target: { jump: 'KUBE-LOAD-BALANCER' } },
       { chain: 'KUBE-LOAD-BALANCER', set: dstDst('KUBE-LOAD-BALANCER-LOCAL'), target: 'RETURN' },
@@ -100,7 +128,7 @@ export function natTable(podCidr: Cidr): Table {
         target: 'RETURN',
       },
       { chain: 'KUBE-NODE-PORT', protocol: SCTP, set: dstDst('KUBE-NODE-PORT-SCTP-HASH'), target: MARK_MASQ },
-      { chain: 'KUBE-SERVICES', set: dstDst('KUBE-CLUSTER-IP'), notSource: podCidr, target: MARK_MASQ },
+      clusterIpRule(options),
       ...externalIpRules(),
       { chain: 'KUBE-SERVICES', destinationLocal: true, target: { jump: 'KUBE-NODE-PORT' }, always: true },
       { chain: 'KUBE-LOAD-BALANCER', target: MARK_MASQ, always: true },
@@ -132,99 +160,108 @@ function externalIpRules(): readonly Rule[] {
   ];
 }
 
-/** The filter table: what packets meet on their way to IPVS and on their way out. */
-export const FILTER_TABLE: Table = {
-  name: 'filter',
-  chains: [
-    'KUBE-FORWARD',
-    'KUBE-NODE-PORT',
-    'KUBE-PROXY-FIREWALL',
-    'KUBE-SOURCE-RANGES-FIREWALL',
-    'KUBE-IPVS-FILTER',
-    'KUBE-IPVS-OUT-FILTER',
-  ],
-  // Each was put before those that were there, hence this order.
-  jumps: [
-    jump('INPUT', 'KUBE-IPVS-FILTER', ACCESS),
-    jump('INPUT', 'KUBE-PROXY-FIREWALL', FIREWALL),
-    jump('INPUT', 'KUBE-NODE-PORT', 'kubernetes health check rules'),
-    jump('FORWARD', 'KUBE-PROXY-FIREWALL', FIREWALL),
-    jump('FORWARD', 'KUBE-FORWARD', 'kubernetes forwarding rules'),
-    jump('OUTPUT', 'KUBE-IPVS-OUT-FILTER', ACCESS),
-  ],
-  rules: [
-    {
-      chain: 'KUBE-PROXY-FIREWALL',
-      set: dstDst('KUBE-LOAD-BALANCER-FW'),
-      target: { jump: 'KUBE-SOURCE-RANGES-FIREWALL' },
-    },
-    {
-      chain: 'KUBE-SOURCE-RANGES-FIREWALL',
-      set: dstDstSrc('KUBE-LOAD-BALANCER-SOURCE-CIDR'),
-      target: 'RETURN',
-    },
-    {
-      chain: 'KUBE-SOURCE-RANGES-FIREWALL',
-      set: dstDstSrc('KUBE-LOAD-BALANCER-SOURCE-IP'),
-      target: 'RETURN',
-    },
-    { chain: 'KUBE-SOURCE-RANGES-FIREWALL', target: 'DROP', always: true },
-    {
-      chain: 'KUBE-FORWARD',
-      comment: 'kubernetes forwarding rules',
-      mark: true,
-      target: 'ACCEPT',
-      always: true,
-    },
-    {
-      chain: 'KUBE-FORWARD',
-      comment: 'kubernetes forwarding conntrack rule',
-      state: 'RELATED,ESTABLISHED',
-      target: 'ACCEPT',
-      always: true,
-    },
-    { chain: 'KUBE-NODE-PORT', set: dst('KUBE-HEALTH-CHECK-NODE-PORT'), target: 'ACCEPT', always: true },
-    ...(['KUBE-LOAD-BALANCER', 'KUBE-CLUSTER-IP', 'KUBE-EXTERNAL-IP', 'KUBE-EXTERNAL-IP-LOCAL'] as const).map(
-      (name): Rule => accessRule(dstDst(name)),
-    ),
-    accessRule(dst('KUBE-HEALTH-CHECK-NODE-PORT')),
-    {
-      chain: 'KUBE-IPVS-FILTER',
-      state: 'NEW',
-      set: dst('KUBE-IPVS-IPS'),
-      target: 'REJECT',
-      always: true,
-      plain: true,
-    },
-  ],
-};
+/**
+ * Who is masqueraded on the way to a ClusterIP: everybody; or who is no pod; or, where nothing tells pods from
+ * others, the node itself, when it took a virtual address for its own (all of them are on kube-ipvs0).
+ */
+function clusterIpRule({ masqueradeAll, detector }: RuleOptions): Rule {
+  const rule: Rule = { chain: 'KUBE-SERVICES', set: dstDst('KUBE-CLUSTER-IP'), target: MARK_MASQ };
+  if (masqueradeAll) return rule;
+  if (detector.kind === 'cidr') return { ...rule, notSource: detector.cidr };
+  if (detector.kind === 'link') return { ...rule, notLink: detector.link };
+  return { ...rule, set: { name: 'KUBE-CLUSTER-IP', parts: 'src,dst' } };
+}
+
+function loopbackOf(family: AddressFamily): Cidr {
+  return family.parseCidr(family.name === 'ipv4' ? '127.0.0.0/8' : '::1/128')!;
+}
+
+/** The filter table where every node may use every load balancer. */
+export const FILTER_TABLE: Table = filterTableOf({ family: IPV4, mark: MASQUERADE_MARK }, []);
+
+/**
+ * The filter table: what packets meet on their way to IPVS and on their way out.
+ * @param barred load balancer addresses whose source ranges leave this node out.
+ */
+export function filterTableOf(
+  { family, mark }: Pick<RuleOptions, 'family' | 'mark'>,
+  barred: readonly VirtualPlace[],
+): Table {
+  return {
+    name: 'filter',
+    family,
+    mark,
+    chains: [
+      'KUBE-FORWARD',
+      'KUBE-NODE-PORT',
+      'KUBE-PROXY-FIREWALL',
+      'KUBE-SOURCE-RANGES-FIREWALL',
+      'KUBE-IPVS-FILTER',
+      'KUBE-IPVS-OUT-FILTER',
+    ],
+    jumps: [
+      jump('FORWARD', 'KUBE-FORWARD', 'kubernetes forwarding rules'),
+      jump('INPUT', 'KUBE-NODE-PORT', 'kubernetes health check rules'),
+      jump('INPUT', 'KUBE-PROXY-FIREWALL', FIREWALL),
+      jump('FORWARD', 'KUBE-PROXY-FIREWALL', FIREWALL),
+      jump('INPUT', 'KUBE-IPVS-FILTER', ACCESS),
+      jump('OUTPUT', 'KUBE-IPVS-OUT-FILTER', ACCESS),
+    ],
+    rules: [
+      {
+        chain: 'KUBE-PROXY-FIREWALL',
+        set: dstDst('KUBE-LOAD-BALANCER-FW'),
+        target: { jump: 'KUBE-SOURCE-RANGES-FIREWALL' },
+      },
+      {
+        chain: 'KUBE-SOURCE-RANGES-FIREWALL',
+        set: dstDstSrc('KUBE-LOAD-BALANCER-SOURCE-CIDR'),
+        target: 'RETURN',
+      },
+      {
+        chain: 'KUBE-SOURCE-RANGES-FIREWALL',
+        set: dstDstSrc('KUBE-LOAD-BALANCER-SOURCE-IP'),
+        target: 'RETURN',
+      },
+      { chain: 'KUBE-SOURCE-RANGES-FIREWALL', target: 'DROP', always: true },
+      ...barred.map((virtual): Rule => ({
+        chain: 'KUBE-IPVS-OUT-FILTER',
+        source: { address: virtual.address, prefix: family.bits },
+        virtual,
+        target: 'DROP',
+        always: true,
+      })),
+      {
+        chain: 'KUBE-FORWARD',
+        comment: 'kubernetes forwarding rules',
+        mark: true,
+        target: 'ACCEPT',
+        always: true,
+      },
+      {
+        chain: 'KUBE-FORWARD',
+        comment: 'kubernetes forwarding conntrack rule',
+        state: 'RELATED,ESTABLISHED',
+        target: 'ACCEPT',
+        always: true,
+      },
+      { chain: 'KUBE-NODE-PORT', set: dst('KUBE-HEALTH-CHECK-NODE-PORT'), target: 'ACCEPT', always: true },
+      ...(
+        ['KUBE-LOAD-BALANCER', 'KUBE-CLUSTER-IP', 'KUBE-EXTERNAL-IP', 'KUBE-EXTERNAL-IP-LOCAL'] as const
+      ).map((name): Rule => accessRule(dstDst(name))),
+      accessRule(dst('KUBE-HEALTH-CHECK-NODE-PORT')),
+      {
+        chain: 'KUBE-IPVS-FILTER',
+        state: 'NEW',
+        set: dst('KUBE-IPVS-IPS'),
+        target: 'REJECT',
+        always: true,
+        plain: true,
+      },
+    ],
+  };
+}
 
 function accessRule(set: NonNullable<Rule['set']>): Rule {
   return { chain: 'KUBE-IPVS-FILTER', set, target: 'RETURN', always: true, plain: true };
-}
-
-/** The rule as kube-proxy writes it for iptables-restore; `comment` is the set's. */
-export function ruleText(rule: Rule, setComment: string | undefined): string {
-  const parts = [`-A ${rule.chain}`];
-  if (rule.protocol !== undefined) parts.push(`-p ${protocolName(rule.protocol)}`);
-  if (rule.source !== undefined) parts.push(`-s ${formatCidr(rule.source)}`);
-  const comment = rule.comment ?? (rule.plain === true ? undefined : setComment);
-  if (comment !== undefined) parts.push(`-m comment --comment "${comment}"`);
-  if (rule.state === 'NEW') parts.push('-m conntrack --ctstate NEW');
-  if (rule.set !== undefined) parts.push(`-m set --match-set ${rule.set.name} ${rule.set.parts}`);
-  if (rule.notSource !== undefined) parts.push(`! -s ${formatCidr(rule.notSource)}`);
-  if (rule.notBridged === true) parts.push('-m physdev ! --physdev-is-in');
-  if (rule.sourceNotLocal === true) parts.push('-m addrtype ! --src-type LOCAL');
-  if (rule.destinationLocal === true) parts.push('-m addrtype --dst-type LOCAL');
-  if (rule.mark !== undefined) parts.push(`-m mark${rule.mark ? '' : ' !'} --mark ${MARK_TEXT}/${MARK_TEXT}`);
-  if (rule.state === 'RELATED,ESTABLISHED') parts.push(`-m conntrack --ctstate ${rule.state}`);
-  parts.push(`-j ${targetText(rule.target)}`);
-  return parts.join(' ');
-}
-
-function targetText(target: Target): string {
-  if (typeof target === 'object') return target.jump;
-  if (target === 'MASQUERADE-RANDOM') return 'MASQUERADE --random-fully';
-  if (target === 'MARK-OR') return `MARK --or-mark ${MARK_TEXT}`;
-  return target === 'MARK-XOR' ? `MARK --xor-mark ${MARK_TEXT}` : target;
 }

@@ -1,8 +1,16 @@
-import { SCTP, TCP, UDP, contains } from '@vipsim/sim-core';
-import { isProxied, type Cluster } from '../kubernetes/cluster.ts';
+import { SCTP, TCP, UDP } from '@vipsim/sim-core';
+import { isProxied, type Cluster, type Service } from '../kubernetes/cluster.ts';
 import type { EndpointsMap } from '../kubernetes/endpoints-map.ts';
 import { entryOf, type Entry } from './ipset.ts';
+import type { NodeSettings } from './node-settings.ts';
+import type { VirtualPlace } from './rules.ts';
 import type { SetName, Sets } from './sets.ts';
+
+const NODE_PORT_SETS: Readonly<Record<number, readonly [all: SetName, local: SetName]>> = {
+  [TCP]: ['KUBE-NODE-PORT-TCP', 'KUBE-NODE-PORT-LOCAL-TCP'],
+  [UDP]: ['KUBE-NODE-PORT-UDP', 'KUBE-NODE-PORT-LOCAL-UDP'],
+  [SCTP]: ['KUBE-NODE-PORT-SCTP-HASH', 'KUBE-NODE-PORT-LOCAL-SCTP-HASH'],
+};
 
 /** One `ipset add` or `ipset del`. */
 export interface SetChange {
@@ -17,17 +25,22 @@ export interface SetChange {
  * Source: syncProxyRules and syncIPSetEntries, pkg/proxy/ipvs.
  */
 export class SetContents {
+  /** Load balancer addresses whose source ranges leave this node out: each has a rule of its own. */
+  readonly barred: VirtualPlace[] = [];
   readonly #cluster: Cluster;
   readonly #node: number;
+  readonly #settings: NodeSettings;
   readonly #sets: Sets;
   /** How many service ports want an element of KUBE-LOOP-BACK, by its text. */
   readonly #loops = new Map<string, number>();
   readonly #loopsOf = new Map<number, readonly Entry[]>();
 
-  constructor(cluster: Cluster, node: number, sets: Sets) {
+  constructor(cluster: Cluster, node: number, settings: NodeSettings, sets: Sets) {
     this.#cluster = cluster;
     this.#node = node;
+    this.#settings = settings;
     this.#sets = sets;
+    for (let p = 0; p < cluster.ports.count; p++) this.barred.push(...this.#barredBy(p));
   }
 
   /** Elements that Services want, and `bound` in KUBE-IPVS-IPS. */
@@ -71,11 +84,10 @@ export class SetContents {
   }
 
   #servicePort(p: number, add: (set: SetName, entry: Entry) => void): void {
-    const { ports, services, nodes } = this.#cluster;
+    const { ports, services } = this.#cluster;
     const service = services[ports.service[p]!]!;
     if (!isProxied(service)) return;
-    const [port, protocol, nodePort] = [ports.port[p]!, ports.protocol[p]!, ports.nodePort[p]!];
-    const node = nodes[this.#node]!.address;
+    const [port, protocol] = [ports.port[p]!, ports.protocol[p]!];
     const local = service.externalPolicyLocal;
     add('KUBE-CLUSTER-IP', entryOf(ports.clusterIp[p]!, port, protocol));
     for (const address of service.externalIps) {
@@ -90,22 +102,47 @@ export class SetContents {
       for (const range of service.sourceRanges) {
         add('KUBE-LOAD-BALANCER-SOURCE-CIDR', entryOf(address, port, protocol, range));
       }
-      if (service.sourceRanges.some((range) => contains(range, node))) {
-        add('KUBE-LOAD-BALANCER-SOURCE-IP', entryOf(address, port, protocol, { address, prefix: 32 }));
+      if (this.#admitsNode(service)) {
+        const itself = { address, prefix: this.#settings.family.bits };
+        add('KUBE-LOAD-BALANCER-SOURCE-IP', entryOf(address, port, protocol, itself));
       }
     }
-    if (service.healthCheckNodePort !== 0) {
+    const served = this.#nodePort(p, local, add);
+    if (served && service.healthCheckNodePort !== 0) {
       add('KUBE-HEALTH-CHECK-NODE-PORT', entryOf(0, service.healthCheckNodePort));
     }
-    if (nodePort === 0) return;
-    const entry = entryOf(node, nodePort, protocol);
-    if (protocol === TCP) add('KUBE-NODE-PORT-TCP', entry);
-    if (protocol === UDP) add('KUBE-NODE-PORT-UDP', entry);
-    if (protocol === SCTP) add('KUBE-NODE-PORT-SCTP-HASH', entry);
-    if (!local) return;
-    if (protocol === TCP) add('KUBE-NODE-PORT-LOCAL-TCP', entry);
-    if (protocol === UDP) add('KUBE-NODE-PORT-LOCAL-UDP', entry);
-    if (protocol === SCTP) add('KUBE-NODE-PORT-LOCAL-SCTP-HASH', entry);
+  }
+
+  /** False where no address of the node serves node ports: then the rest of the service port is left out, too. */
+  #nodePort(p: number, local: boolean, add: (set: SetName, entry: Entry) => void): boolean {
+    const { ports } = this.#cluster;
+    const { nodePortAddresses } = this.#settings;
+    const [nodePort, protocol] = [ports.nodePort[p]!, ports.protocol[p]!];
+    if (nodePort === 0) return true;
+    if (nodePortAddresses.length === 0) return false;
+    const [all, own] = NODE_PORT_SETS[protocol]!;
+    // Bitmaps hold ports alone; there is none of ports of SCTP.
+    const addresses = protocol === SCTP ? nodePortAddresses : [0];
+    for (const address of addresses) {
+      const entry = entryOf(address, nodePort, protocol);
+      add(all, entry);
+      if (local) add(own, entry);
+    }
+    return true;
+  }
+
+  #barredBy(p: number): VirtualPlace[] {
+    const { ports, services } = this.#cluster;
+    const service = services[ports.service[p]!]!;
+    if (!isProxied(service) || service.sourceRanges.length === 0 || this.#admitsNode(service)) return [];
+    const [port, protocol] = [ports.port[p]!, ports.protocol[p]!];
+    return service.loadBalancerIps.map((address) => ({ address, port, protocol }));
+  }
+
+  /** Whether a source range holds the node's own address. */
+  #admitsNode({ sourceRanges }: Service): boolean {
+    const { family, nodeAddresses } = this.#settings;
+    return sourceRanges.some((range) => family.contains(range, nodeAddresses[0]!));
   }
 
   /** By set in kube-proxy's order, deletions first, then by text; an element that is wanted twice once. */

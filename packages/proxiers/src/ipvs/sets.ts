@@ -1,4 +1,4 @@
-import type { Stream } from '@vipsim/sim-core';
+import { IPV4, type AddressFamily, type Stream } from '@vipsim/sim-core';
 import {
   BITMAP_PORT,
   HASH_IP,
@@ -62,9 +62,38 @@ export type SetName = (typeof KUBE_SETS)[number][0];
 /** All sets by name, in kube-proxy's order. */
 export type Sets = Readonly<Record<SetName, IpSet>>;
 
-/** @param seeds each set draws the seed of its hash, as the kernel does at its creation. */
-export function createSets(seeds: Stream): Sets {
+/** What ipset allows for a name. */
+const NAME_MAX = 31;
+
+/**
+ * Keyed by their IPv4 names; those of IPv6 are named KUBE-6- for KUBE-, cut to 31 characters.
+ * @param seeds each set draws the seed of its hash, as the kernel does at its creation.
+ */
+export function createSets(seeds: Stream, family: AddressFamily = IPV4): Sets {
+  const named = (name: string): string =>
+    family.name === 'ipv4' ? name : name.replace('KUBE-', 'KUBE-6-').slice(0, NAME_MAX);
   return Object.fromEntries(
-    KUBE_SETS.map(([name, type, comment]) => [name, new IpSet(name, type, comment, seeds.uint32())]),
+    KUBE_SETS.map(([name, type, comment]) => [
+      name,
+      new IpSet(named(name), type, comment, seeds.uint32(), undefined, family),
+    ]),
   ) as Sets;
+}
+
+/** Text for `ipset restore`: kube-proxy's own commands, one process each there, in its order. */
+export function* ipsetCommands(sets: Sets): Generator<string> {
+  for (const set of Object.values(sets)) yield set.createText();
+  for (const set of Object.values(sets))
+    for (const text of set.texts()) yield `add ${set.name} ${text} -exist`;
+}
+
+/** A sentence on the first set that is to hold more than it takes; undefined where all is well. */
+export function fullSetOf(sets: Sets): string | undefined {
+  const set = Object.values(sets).find(({ wanted, elementsMax }) => wanted > elementsMax);
+  if (set === undefined) return undefined;
+  return (
+    `${set.name} is to hold ${set.wanted} elements and takes ${set.elementsMax}: connections to the others are ` +
+    'not masqueraded, and refused if their address is in KUBE-IPVS-IPS. kube-proxy has no setting for it; ' +
+    'use fewer Services or another mode.'
+  );
 }

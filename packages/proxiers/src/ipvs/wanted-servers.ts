@@ -1,12 +1,12 @@
-import type { Cluster } from '../kubernetes/cluster.ts';
-import { isProxied } from '../kubernetes/cluster.ts';
+import { isProxied, type Cluster } from '../kubernetes/cluster.ts';
+import type { NodeSettings } from './node-settings.ts';
 
 /**
  * The virtual servers that kube-proxy wants, in the order of its pass: for each service port its ClusterIP,
- * external IPs, load balancer addresses, node port. kube-proxy goes through service ports in no particular
- * order; here it is that of the input. Where two service ports want the same address and port, the first has it.
+ * external IPs, load balancer addresses, and its node port on each of the node's addresses that serve node ports.
+ * kube-proxy goes through service ports in no particular order; here it is that of the input. Where two service
+ * ports want the same address and port, the first has it; in kube-proxy each pass gives it to one, then the other.
  * Source: syncProxyRules, pkg/proxy/ipvs/proxier.go.
- * Not modelled: nodePortAddresses (node ports are served on the node's one address), excludeCIDRs.
  */
 export class WantedServers {
   count = 0;
@@ -21,7 +21,7 @@ export class WantedServers {
   /** Addresses to bind to kube-ipvs0, each once. */
   readonly bound: readonly number[];
 
-  constructor(cluster: Cluster, nodeAddress: number) {
+  constructor(cluster: Cluster, { nodeAddresses, nodePortAddresses }: NodeSettings) {
     const { ports } = cluster;
     const taken = new Set<string>();
     const bound = new Set<number>();
@@ -46,9 +46,12 @@ export class WantedServers {
       for (const address of [...service.externalIps, ...service.loadBalancerIps]) {
         want(p, address, ports.port[p]!, service.externalPolicyLocal);
         // An address that the node has already stays where it is.
-        if (address !== nodeAddress) bound.add(address);
+        if (!nodeAddresses.includes(address)) bound.add(address);
       }
-      if (ports.nodePort[p] !== 0) want(p, nodeAddress, ports.nodePort[p]!, service.externalPolicyLocal);
+      if (ports.nodePort[p] === 0) continue;
+      for (const address of nodePortAddresses) {
+        want(p, address, ports.nodePort[p]!, service.externalPolicyLocal);
+      }
     }
     this.first[ports.count] = this.count;
     this.bound = [...bound];

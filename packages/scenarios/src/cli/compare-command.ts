@@ -1,6 +1,6 @@
 import { arch, platform } from 'node:os';
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import { MODES } from '@vipsim/proxiers';
+import { DEFAULT_MODES, MODES } from '@vipsim/proxiers';
 import { compare } from '../experiment/compare.ts';
 import { resultDocument } from '../experiment/document.ts';
 import { packetCapture } from '../experiment/packet-capture.ts';
@@ -43,7 +43,7 @@ export function addCompareCommand(program: Command): void {
         'manifests, dumps, directories, - for standard input, or synthetic:services=…,endpoints=…',
       )
       .description('the modes side by side: lookup cost, CPU, latency and reaction to churn')
-      .option('--modes <list>', `which modes (default: "${MODES.map(({ name }) => name).join(',')}")`)
+      .option('--modes <list>', `which modes (default: "${DEFAULT_MODES.join(',')}")`)
       .option('--duration <time>', 'virtual time during which connections arrive (default: "60s")')
       .option('--sizes <list>', 'also at these numbers of endpoints, such as 10k,100k,1M'),
   )

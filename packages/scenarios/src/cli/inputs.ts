@@ -26,9 +26,11 @@ export interface Input {
   atSize(endpoints: number): Cluster;
 }
 
-export function readInputs(words: readonly string[]): Input {
+/** `family`: which half of a dual-stack cluster; a synthetic cluster has but IPv4. */
+export function readInputs(words: readonly string[], family: 'ipv4' | 'ipv6' = 'ipv4'): Input {
   const synthetic = words.filter((word) => word.startsWith(SYNTHETIC));
-  if (synthetic.length === 0) return manifests(words);
+  if (synthetic.length === 0) return manifests(words, family);
+  if (family === 'ipv6') throw new UsageError(`--family ipv6: ${synthetic[0]!} has IPv4 alone; give files`);
   if (words.length > 1)
     throw new UsageError('a synthetic cluster stands alone: give one synthetic:… or files, not both');
   return syntheticInput(parseSynthetic(synthetic[0]!));
@@ -43,7 +45,7 @@ export function parseSize(text: string): number {
   return size;
 }
 
-function manifests(words: readonly string[]): Input {
+function manifests(words: readonly string[], family: 'ipv4' | 'ipv6'): Input {
   const sources: SourceText[] = [];
   const records: ResultDocument['inputs'] = [];
   for (const path of words.flatMap((word) => listInputs(word))) {
@@ -57,7 +59,7 @@ function manifests(words: readonly string[]): Input {
       sha256: createHash('sha256').update(bytes).digest('hex'),
     });
   }
-  const cluster = readCluster(sources);
+  const cluster = readCluster(sources, { family });
   return {
     title: words
       .map((word) => (word === '-' ? 'standard input' : word.replace(/\/+$/, '').replace(/^.*\//, '')))

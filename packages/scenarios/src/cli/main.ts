@@ -6,13 +6,14 @@ import { escapeTerminal } from '../report/index.ts';
 import { ScenarioError, scenarioFields } from '../scenario/scenario.ts';
 import { addCompareCommand, addRunCommand } from './compare-command.ts';
 import { printLines } from './files.ts';
+import { addReplayCommand } from './replay-command.ts';
 import { addRulesCommand } from './rules-command.ts';
 import { addTraceCommand } from './trace-command.ts';
 import { UsageError } from './usage-error.ts';
 
 const program = new Command('vipsim')
   .description(
-    'What iptables, IPVS or eBPF cost a Kubernetes Service, and what happens when endpoints change.',
+    'What iptables, IPVS, eBPF or the old userspace proxy cost a Kubernetes Service, and what happens when endpoints change.',
   )
   .version(VERSION)
   .showHelpAfterError('(vipsim --help, or vipsim COMMAND --help, shows examples)')
@@ -23,6 +24,7 @@ addCompareCommand(program);
 addRunCommand(program);
 addRulesCommand(program);
 addTraceCommand(program);
+addReplayCommand(program);
 program
   .command('fields')
   .description('every scenario field with its default: what --set accepts')

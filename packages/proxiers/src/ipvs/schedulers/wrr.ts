@@ -24,7 +24,7 @@ export class WeightedRoundRobin implements Scheduler {
   }
 
   pick(service: number): number {
-    const { next, weight } = this.#lists.servers;
+    const { next, weight, overloaded } = this.#lists.servers;
     const first = this.#lists.services.head[service]!;
     if (first < 0 || this.#highest[service] === 0) return NO_SERVER;
     const divisor = this.#divisor[service]!;
@@ -37,7 +37,7 @@ export class WeightedRoundRobin implements Scheduler {
     for (;;) {
       for (; at >= 0; at = next[at]!) {
         this.steps++;
-        if (weight[at]! >= current) {
+        if (weight[at]! >= current && overloaded[at] === 0) {
           this.#current[service] = current;
           return (this.#cursor[service] = at);
         }
@@ -55,6 +55,14 @@ export class WeightedRoundRobin implements Scheduler {
       at = first;
     }
   }
+
+  started(service: number): void {
+    this.#reach(service);
+    this.#current[service] = 0;
+    this.#survey(service);
+  }
+
+  stopped(): void {}
 
   added(service: number, server: number): void {
     this.#reach(service);

@@ -1,0 +1,4 @@
+// Recordings of real kernels, replayed.
+export * from './recording.ts';
+export * from './score.ts';
+export * from './player.ts';
