@@ -21,6 +21,8 @@ export interface Score {
   /** NaN where it is not known. */
   readonly bytes: number;
   readonly ownBytes: number;
+  /** What the run computed, or the checksum of its order. */
+  readonly result: number;
 }
 
 /**
@@ -72,6 +74,7 @@ function scoreOf(name: string, note: string | undefined, results: readonly TurnR
     nsMax: times.at(-1) ?? NaN,
     bytes: median(results.map(({ bytes }) => bytes ?? NaN).sort((x, y) => x - y)),
     ownBytes: results[0]?.ownBytes ?? NaN,
+    result: results[0]?.result ?? results[0]?.order ?? NaN,
   };
 }
 

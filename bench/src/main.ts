@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { environment } from './environment.ts';
 import { measureHold } from './hold.ts';
+import { iptablesTables, measureIptables } from './iptables.ts';
+import { ipvsTable, measureIpvs } from './ipvs.ts';
 import { compileNative, type Native } from './native.ts';
 import { readOptions, USAGE, type BenchOptions } from './options.ts';
 import { measurePipeline, measureTimers } from './pipeline.ts';
@@ -57,6 +59,10 @@ function bench(options: BenchOptions, folder: string): void {
   const timers = options.parts.includes('timers') ? measureTimers(packets, rounds, folder, native) : [];
   if (timers.length > 0)
     show(packetTable(`Retransmission timers of 10,000 flows, ${packets} packets`, timers));
+  const walked = options.parts.includes('iptables') ? measureIptables(options) : undefined;
+  if (walked !== undefined) for (const table of iptablesTables(walked)) show(table);
+  const picked = options.parts.includes('ipvs') ? measureIpvs(options) : [];
+  if (picked.length > 0) show(ipvsTable(picked));
   const steady =
     options.alloc || options.deopts ? WAYS.map((way) => measureSteadiness(way, STEADY_EVENTS)) : [];
   if (steady.length > 0) show(steadyTable(steady));
@@ -66,7 +72,16 @@ function bench(options: BenchOptions, folder: string): void {
     }
   }
   if (options.json !== undefined) {
-    const document = { environment: where, options, hold, pipeline, timers, steady };
+    const document = {
+      environment: where,
+      options,
+      hold,
+      pipeline,
+      timers,
+      iptables: walked,
+      ipvs: picked,
+      steady,
+    };
     writeFileSync(options.json, `${JSON.stringify(document, null, 2)}\n`);
   }
 }

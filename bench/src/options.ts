@@ -8,7 +8,8 @@ export const USAGE = `pnpm bench [options]
   --against NAMES       only those rivals of the hold model whose names hold one of these texts
   --rounds N            turns of each (5)
   --packets N           packets of pipeline and timers (2,000,000)
-  --only PARTS          of hold,pipeline,timers (all three)
+  --services 1e3,1e4,…  services whose rules packets walk (1e3,1e4,1e5)
+  --only PARTS          of hold,pipeline,timers,iptables,ipvs (all)
   --native              C++ and, where libns3-dev is installed, ns-3
   --alloc, --deopts     bytes allocated per event, and optimised code lost, in steady state
   --json FILE           all numbers
@@ -21,6 +22,12 @@ export interface BenchOptions {
   readonly against: readonly string[];
   readonly rounds: number;
   readonly packets: number;
+  /** Of the iptables part: services walked, endpoints built, full syncs in a row. */
+  readonly services: readonly number[];
+  readonly endpoints: number;
+  readonly syncs: number;
+  /** Of the ipvs part: picks a turn. */
+  readonly picks: number;
   /** Holds measured in a turn at least, unless they take longer than `turnMsMax`. */
   readonly steps: number;
   readonly turnMsMax: number;
@@ -32,7 +39,7 @@ export interface BenchOptions {
   readonly markdown: boolean;
 }
 
-const PARTS = ['hold', 'pipeline', 'timers'];
+const PARTS = ['hold', 'pipeline', 'timers', 'iptables', 'ipvs'];
 
 /** @throws RangeError for what it does not know. */
 export function readOptions(args: readonly string[]): BenchOptions {
@@ -45,6 +52,7 @@ export function readOptions(args: readonly string[]): BenchOptions {
       against: { type: 'string' },
       rounds: { type: 'string' },
       packets: { type: 'string' },
+      services: { type: 'string' },
       only: { type: 'string', default: PARTS.join(',') },
       native: { type: 'boolean', default: false },
       alloc: { type: 'boolean', default: false },
@@ -61,6 +69,10 @@ export function readOptions(args: readonly string[]): BenchOptions {
     against: values.against?.split(',') ?? [],
     rounds: wholeNumber(values.rounds ?? (quick ? '3' : '5')),
     packets: wholeNumber(values.packets ?? (quick ? '2e5' : '2e6')),
+    services: (values.services ?? (quick ? '1e3,1e4' : '1e3,1e4,1e5')).split(',').map(wholeNumber),
+    endpoints: quick ? 100_000 : 1_000_000,
+    syncs: quick ? 100 : 10_000,
+    picks: quick ? 1_000_000 : 5_000_000,
     steps: quick ? 300_000 : 4_000_000,
     turnMsMax: quick ? 500 : 4000,
     parts: values.only.split(',').map((part) => oneOf(part, PARTS)),

@@ -1,5 +1,7 @@
 import { readColumns } from './columns.ts';
 import { structureNamed } from './holders.ts';
+import { takeIptablesTurn, type IptablesRequest } from './iptables-turn.ts';
+import { takeIpvsTurn, type IpvsRequest } from './ipvs-turn.ts';
 import { lineNamed } from './lines.ts';
 import { timersNamed } from './timers.ts';
 
@@ -17,7 +19,9 @@ export type TurnRequest =
       readonly msMax: number;
     }
   | { readonly bench: 'pipeline'; readonly name: string; readonly columns: string; readonly packets: number }
-  | { readonly bench: 'timers'; readonly name: string; readonly columns: string; readonly packets: number };
+  | { readonly bench: 'timers'; readonly name: string; readonly columns: string; readonly packets: number }
+  | IptablesRequest
+  | IpvsRequest;
 
 export interface TurnResult {
   /** Per hold or per packet. */
@@ -37,6 +41,8 @@ const CHUNK = 65_536;
 /** Run in this process what the request says. */
 export async function takeTurn(request: TurnRequest): Promise<TurnResult> {
   if (request.bench === 'hold') return takeHoldTurn(request);
+  if (request.bench === 'ipvs-picks') return takeIpvsTurn(request);
+  if (request.bench !== 'pipeline' && request.bench !== 'timers') return takeIptablesTurn(request);
   const [first, second] = readColumns(request.columns);
   const run =
     request.bench === 'pipeline'
