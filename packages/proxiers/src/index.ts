@@ -14,3 +14,4 @@ export * from './kubernetes/synthetic.ts';
 export * from './kubernetes/read.ts';
 // Rules of any origin: iptables-save texts read, printed and walked literally.
 export * as xtables from './xtables/index.ts';
+export * as ipvsKernel from './ipvs/index.ts';

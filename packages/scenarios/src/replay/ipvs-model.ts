@@ -1,2 +1,1 @@
-// The model of IPVS, which the package does not export as a whole yet.
-export * as ipvsKernel from '../../../proxiers/src/ipvs/index.ts';
+export { ipvsKernel } from '@vipsim/proxiers';
