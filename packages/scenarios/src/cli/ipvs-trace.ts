@@ -1,5 +1,5 @@
 import { Streams } from '@vipsim/sim-core';
-import { ipvsKernel as ipvs } from '../replay/ipvs-model.ts';
+import { ipvsKernel as ipvs } from '@vipsim/proxiers';
 import { escapeTerminal } from '../report/index.ts';
 import { seriesPort, shareLines } from './flow-shares.ts';
 import { familyOf, parseRulesPacket } from './packet.ts';

@@ -1,5 +1,5 @@
 import { IPV4 } from '@vipsim/sim-core';
-import { ipvsKernel } from './ipvs-model.ts';
+import { ipvsKernel } from '@vipsim/proxiers';
 import type { Score } from './score.ts';
 
 type Director = InstanceType<typeof ipvsKernel.Director>;

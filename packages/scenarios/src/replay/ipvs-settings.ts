@@ -1,5 +1,5 @@
 import { IPV4, type AddressFamily } from '@vipsim/sim-core';
-import { ipvsKernel } from './ipvs-model.ts';
+import { ipvsKernel } from '@vipsim/proxiers';
 import { textOf, wrong, type Recording, type Step } from './recording.ts';
 
 /** What `-p` without a number means. */

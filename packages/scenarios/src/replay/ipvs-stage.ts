@@ -1,6 +1,6 @@
 import { ACK, FIN, IPV4, Ipv6Family, Packet, RST, SYN, TCP, UDP, type AddressFamily } from '@vipsim/sim-core';
 import { compareConnections, compareListing, isListing } from './ipvs-listings.ts';
-import { ipvsKernel } from './ipvs-model.ts';
+import { ipvsKernel } from '@vipsim/proxiers';
 import { Unplayable, serverSettings, serviceSettings } from './ipvs-settings.ts';
 import { recordOf, textOf, wrong, type Recording, type Step } from './recording.ts';
 import type { Score } from './score.ts';

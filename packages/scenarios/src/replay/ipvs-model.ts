@@ -1,1 +1,0 @@
-export { ipvsKernel } from '@vipsim/proxiers';
