@@ -191,8 +191,17 @@ test('rules prints the partial sync of one Service, and the IPv6 half of a dual-
   const ipv6 = await vipsim(['rules', dual, '--mode', 'iptables', '--family', 'ipv6']);
   t.is(ipv6.code, 0, ipv6.err);
   t.regex(ipv6.out, /-j DNAT --to-destination \[[0-9a-f:]+\]:\d+$/m);
+  const save = await vipsim(['rules', 'examples/shop.yaml', '--mode', 'iptables', '--format', 'save']);
+  t.regex(save.out, /^:PREROUTING ACCEPT \[0:0\]$/m);
+  const walked = await vipsim(
+    ['trace', '--rules', '-', '--packet', 'tcp 10.244.1.7 > 10.96.0.20:80'],
+    save.out,
+  );
+  t.regex(walked.out, /forwarded|10\.244\.\d+\.2:8080/, walked.err);
+  t.regex(walked.err, /192\.0\.2\.1 stands for the node/);
   for (const words of [
     ['rules', 'examples/shop.yaml', '--mode', 'iptables', '--partial', 'shop/nothing'],
+    ['rules', 'examples/shop.yaml', '--mode', 'iptables', '--format', 'magic'],
     ['rules', 'examples/shop.yaml', '--mode', 'ipvs', '--partial', 'shop/frontend'],
     ['rules', 'examples/shop.yaml', '--mode', 'iptables', '--family', 'ipv6'],
     ['rules', dual, '--mode', 'ipvs', '--family', 'ipv6'],

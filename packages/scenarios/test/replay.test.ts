@@ -205,6 +205,12 @@ test('vipsim replay prints one line for each file and ends with 1 if anything di
     /nth-n5\.json: agrees; rows agree 82 of 82, counters agree 53 of 53, connects agree 40 of 40\n/,
   );
   t.regex(good.out, /2 of 2 agree, 0 disagree, 0 not replayed\n$/);
+  t.notRegex(good.out, /fitted/);
+  const timers = join(RECORDINGS, '..', 'ipvs', 'tt-persist-p30.jsonl');
+  t.regex(
+    (await vipsim(['replay', timers])).out,
+    /: agrees; .*\n {2}fitted to the recording: the kernel's clock when the case began: \d+ of 32768 ticks, .*\n\n1 of 1 agree/,
+  );
   const document = recorded('nth-n5');
   document.steps.filter(({ op }) => op === 'connect')[2]!['chosen'] = '10.1.0.5:8080\u001b[31m';
   const path = join(folder, 'wrong.json');
@@ -272,10 +278,6 @@ test('vipsim trace --rules walks a text of any origin, step by step or many flow
     [
       [...words, '--packet', 'tcp 1.2.3.4 > 5.6.7.8:80', '--unknown', 'refuse'],
       /line 7 \(filter\): match set is not modelled; --unknown skip/,
-    ],
-    [
-      ['trace', '--rules', '-', '--packet', 'tcp 1.2.3.4 > 5.6.7.8:80'],
-      /--rules needs the node's own IPv4 addresses/,
     ],
     [[...words, '--packet', 'tcp 1.2.3.4'], /wanted a packet such as/],
     [

@@ -24,7 +24,7 @@ export function addRulesCommand(program: Command): void {
     .argument('<input...>', 'as for compare')
     .description('what a mode programs on a node, in its native format')
     .addOption(modeOption())
-    .option('--format <name>', `the native format (${formats}; default: the first)`)
+    .option('--format <name>', `the native format, or the end of its name (${formats}; default: the first)`)
     .option(
       '--partial <namespace/name>',
       'iptables only: not everything, but what kube-proxy writes after the first endpoint of each port of that ' +
@@ -42,15 +42,13 @@ Examples:
   vipsim rules examples/shop.yaml --mode iptables | sudo iptables-restore --test
   vipsim rules dual-stack.yaml --mode iptables --family ipv6 | sudo ip6tables-restore --test
   vipsim rules examples/shop.yaml --mode iptables --partial shop/frontend
+  vipsim rules examples/shop.yaml --mode iptables --format save
   vipsim rules examples/shop.yaml --mode ipvs
   vipsim rules examples/shop.yaml --mode ebpf --format cilium-lb-list`,
     )
     .action((words: string[], flags: RulesFlags) => {
       const mode = MODES.find(({ name }) => name === flags.mode)!;
-      const format = flags.format ?? mode.formats[0]!;
-      if (!mode.formats.includes(format)) {
-        throw new UsageError(`--format ${format}: ${mode.name} has ${mode.formats.join(', ')}`);
-      }
+      const format = formatOf(mode, flags.format);
       if (flags.family === 'ipv6' && mode.name !== 'iptables') {
         throw new UsageError(`--family ipv6: only iptables prints IPv6 rules, not ${mode.name}`);
       }
@@ -68,6 +66,16 @@ Examples:
       printLines(proxier.dump(format));
       if (failure !== '') process.stderr.write(`vipsim: not in force: ${failure}\n`);
     });
+}
+
+/** A format of the mode by its name, or by the end of it where only one ends so: `save`. */
+function formatOf(mode: Mode, asked: string | undefined): string {
+  const { formats, name } = mode;
+  if (asked === undefined) return formats[0]!;
+  if (formats.includes(asked)) return asked;
+  const ending = formats.filter((format) => format.endsWith(`-${asked}`));
+  if (ending.length !== 1) throw new UsageError(`--format ${asked}: ${name} has ${formats.join(', ')}`);
+  return ending[0]!;
 }
 
 /** Program everything, take the first endpoint of each port of the Service away, and sync. */

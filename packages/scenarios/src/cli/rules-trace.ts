@@ -33,7 +33,8 @@ const ORIGINS: Readonly<Record<string, Origin>> = {
 export const ORIGIN_NAMES = Object.keys(ORIGINS);
 
 const HZ = 250;
-/** Between packets of a series: each is a flow of its own. */
+/** The node's address where none is given: one of those kept for documentation (RFC 5737, RFC 3849). */
+const STAND_IN = { 4: '192.0.2.1', 6: '2001:db8::1' } as const;
 /** Between flows of a series: when the last source port has been used, the first flow's entry is long gone. */
 const GAP_NS = 2_000_000;
 
@@ -148,9 +149,11 @@ function factsOf(flags: RulesTraceFlags, family: xtables.Family): xtables.NodeFa
       return address;
     });
   if (addresses.length === 0) {
-    throw new UsageError(
-      `--rules needs the node's own IPv${family} addresses: --node-address ADDRESS, the one that MASQUERADE takes first`,
+    const standIn = STAND_IN[family];
+    process.stderr.write(
+      `vipsim: no --node-address: ${standIn} stands for the node, so rules about its own addresses see the loopback only\n`,
     );
+    addresses.push(xtables.parseAddress(standIn, family)!);
   }
   const { podLink, outsideLink, podNetwork } = flags;
   if (podNetwork === undefined) return { addresses, podLink, outsideLink };
