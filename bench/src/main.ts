@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { environment } from './environment.ts';
 import { measureHold } from './hold.ts';
 import { iptablesTables, measureIptables } from './iptables.ts';
+import { connectionsTable, measureConnections } from './ipvs-connections.ts';
 import { ipvsTable, measureIpvs } from './ipvs.ts';
 import { compileNative, type Native } from './native.ts';
 import { readOptions, USAGE, type BenchOptions } from './options.ts';
@@ -63,6 +64,8 @@ function bench(options: BenchOptions, folder: string): void {
   if (walked !== undefined) for (const table of iptablesTables(walked)) show(table);
   const picked = options.parts.includes('ipvs') ? measureIpvs(options) : [];
   if (picked.length > 0) show(ipvsTable(picked));
+  const found = options.parts.includes('ipvs') ? measureConnections(options) : [];
+  if (found.length > 0) show(connectionsTable(found));
   const steady =
     options.alloc || options.deopts ? WAYS.map((way) => measureSteadiness(way, STEADY_EVENTS)) : [];
   if (steady.length > 0) show(steadyTable(steady));
@@ -80,6 +83,7 @@ function bench(options: BenchOptions, folder: string): void {
       timers,
       iptables: walked,
       ipvs: picked,
+      connections: found,
       steady,
     };
     writeFileSync(options.json, `${JSON.stringify(document, null, 2)}\n`);

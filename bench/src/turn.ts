@@ -1,6 +1,7 @@
 import { readColumns } from './columns.ts';
 import { structureNamed } from './holders.ts';
 import { takeIptablesTurn, type IptablesRequest } from './iptables-turn.ts';
+import { takeConnectionsTurn, type ConnectionsRequest } from './ipvs-connections-turn.ts';
 import { takeIpvsTurn, type IpvsRequest } from './ipvs-turn.ts';
 import { lineNamed } from './lines.ts';
 import { timersNamed } from './timers.ts';
@@ -21,7 +22,8 @@ export type TurnRequest =
   | { readonly bench: 'pipeline'; readonly name: string; readonly columns: string; readonly packets: number }
   | { readonly bench: 'timers'; readonly name: string; readonly columns: string; readonly packets: number }
   | IptablesRequest
-  | IpvsRequest;
+  | IpvsRequest
+  | ConnectionsRequest;
 
 export interface TurnResult {
   /** Per hold or per packet. */
@@ -42,6 +44,7 @@ const CHUNK = 65_536;
 export async function takeTurn(request: TurnRequest): Promise<TurnResult> {
   if (request.bench === 'hold') return takeHoldTurn(request);
   if (request.bench === 'ipvs-picks') return takeIpvsTurn(request);
+  if (request.bench === 'ipvs-connections') return takeConnectionsTurn(request);
   if (request.bench !== 'pipeline' && request.bench !== 'timers') return takeIptablesTurn(request);
   const [first, second] = readColumns(request.columns);
   const subject = request.bench === 'pipeline' ? lineNamed(request.name) : timersNamed(request.name);

@@ -1,15 +1,35 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { ACK, FIN, Ipv6Family, Packet, RST, SYN, TCP, UDP, parseIpv4 } from '@vipsim/sim-core';
+import {
+  ACK,
+  CONNTRACK_DEFAULTS,
+  FIN,
+  FROM_HOST,
+  IPV4,
+  Ipv6Family,
+  Packet,
+  RST,
+  SYN,
+  Streams,
+  TCP,
+  UDP,
+  parseIpv4,
+} from '@vipsim/sim-core';
 import { AddressHashes } from '../src/ipvs/address-hashes.ts';
 import { ConnectionTimers } from '../src/ipvs/connection-timers.ts';
 import { CONNECTION_STATES, IN, OUT, isActive } from '../src/ipvs/connection-states.ts';
 import { ASSURED, Connections, TEMPLATE } from '../src/ipvs/connections.ts';
 import { kernelOptions, type DirectorOptions, type ServiceSettings } from '../src/ipvs/director-options.ts';
 import { DROPPED, Director, FOUND, OPENED, PASS, REFUSED } from '../src/ipvs/director.ts';
+import { ipvs, ipvsOptions } from '../src/ipvs/mode.ts';
 import { IPVS_OPERATIONS } from '../src/ipvs/operations.ts';
+import type { IpvsProxier } from '../src/ipvs/proxier.ts';
+import { FILTER_TABLE, filterTableOf } from '../src/ipvs/rules.ts';
 import { Jiffies, wheelExpiry, wheelLevel } from '../src/ipvs/timer-wheel.ts';
 import { VirtualServers, markBucket, serviceBucket } from '../src/ipvs/virtual-servers.ts';
+import { EndpointsMap } from '../src/kubernetes/endpoints-map.ts';
+import { SYNTHETIC_DEFAULTS, syntheticCluster } from '../src/kubernetes/synthetic.ts';
+import { DROP, FORWARD, Verdict, defaultsOf } from '../src/proxier.ts';
 
 const SECOND = 1_000_000_000;
 const ip = (text: string): number => parseIpv4(text)!;
@@ -598,6 +618,158 @@ test('TCP is taken up without SYN where it is told to be sloppy, and drop_packet
   t.is(DROPPED, 4);
 });
 
+// ── drop_entry ──────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Draws each bucket in turn, so that 32 seconds look at all of them. */
+function everyBucket(): { below(bound: number): number } {
+  let next = 0;
+  return { below: (bound) => next++ % bound };
+}
+
+test('drop_entry looks at a 32nd of the chains each second, at those that are drawn', (t) => {
+  const drawn: number[] = [];
+  const bench = new Bench({ connTabBits: 8, dropEntry: { below: (bound) => drawn.push(bound) % bound } });
+  bench.service();
+  bench.wait(3);
+  t.deepEqual(
+    drawn,
+    Array.from({ length: 24 }, () => 256),
+  );
+  t.is(bench.count('ipvs.flush.step'), 24);
+  bench.wait(0.5);
+  bench.wait(0.25);
+  t.is(drawn.length, 24);
+  bench.wait(0.25);
+  t.is(drawn.length, 32);
+});
+
+test('drop_entry takes half-open connections at once, and idle ones by how few packets they had', (t) => {
+  const bench = new Bench({ connTabBits: 8, dropEntry: everyBucket() });
+  bench.service();
+  bench.service({}, 53, UDP);
+  t.is(bench.send('10.2.0.1', 1, SYN), '3:8080');
+  bench.open('10.2.0.2', 1);
+  bench.close('10.2.0.2', 1);
+  // SYN, ACK and data: in all 2 to 10 packets.
+  for (let more = 0; more <= 8; more++) {
+    bench.open('10.2.1.1', 100 + more);
+    for (let i = 0; i < more; i++) bench.send('10.2.1.1', 100 + more, ACK);
+  }
+  for (let port = 1; port <= 4; port++) bench.send('10.2.2.1', port, 0, 53, UDP);
+  const left = (client: string): number => {
+    const { connections } = bench.director;
+    return connections.client.filter((one, at) => one === ip(client) && connections.server[at]! >= 0).length;
+  };
+  const counts = (): number[] => ['10.2.0.1', '10.2.0.2', '10.2.1.1', '10.2.2.1'].map(left);
+  t.deepEqual(counts(), [1, 1, 9, 4]);
+  bench.wait(32);
+  t.deepEqual(counts(), [0, 1, 9, 4]);
+  bench.wait(27);
+  t.deepEqual(counts(), [0, 1, 9, 4]);
+  // Idle for 60 s: the first of each number from 1 to 8 goes, of 1 all. Of nine packets and more none.
+  bench.wait(37);
+  t.deepEqual(counts(), [0, 1, 2, 0]);
+  t.is(bench.director.connections.count, 3);
+  const loads = [1, 2, 3].flatMap((id) => bench.load(id).split('/').map(Number));
+  t.is(
+    loads.reduce((sum, load) => sum + load),
+    3,
+  );
+});
+
+test('of connections with n packets, 1 to 8, drop_entry takes the first and then each nth', (t) => {
+  for (const packets of [1, 2, 3, 8]) {
+    const bench = new Bench({ connTabBits: 8, dropEntry: everyBucket() });
+    bench.service({}, 53, UDP);
+    for (let port = 1; port <= 48; port++)
+      for (let i = 0; i < packets; i++) bench.send('10.2.0.1', port, 0, 53, UDP);
+    bench.wait(59);
+    t.is(bench.director.connections.count, 48);
+    bench.wait(32);
+    t.is(bench.director.connections.count, 48 - Math.ceil(48 / packets), String(packets));
+  }
+});
+
+test('drop_entry takes templates that no connection holds unless one was ever established', (t) => {
+  const bench = new Bench({ connTabBits: 8, dropEntry: everyBucket() });
+  bench.service({ persistenceS: 600 });
+  bench.open('10.2.0.1', 1);
+  bench.send('10.2.0.2', 1, SYN);
+  t.is(bench.director.connections.count, 4);
+  // The half-open connection takes its template along, with the next tick.
+  bench.wait(32);
+  bench.wait(0.01);
+  const { connections } = bench.director;
+  t.is(connections.count, 2);
+  t.true(connections.client.every((client, at) => connections.server[at]! < 0 || client === ip('10.2.0.1')));
+  // The established one goes after 60 s, its template stays.
+  bench.wait(64);
+  bench.wait(0.01);
+  t.is(connections.count, 1);
+});
+
+test('drop_entry takes the template of a one-packet service by its datagrams, as it takes connections', (t) => {
+  const bench = new Bench({ connTabBits: 8, dropEntry: everyBucket() });
+  bench.service({ persistenceS: 600, onePacket: true }, 53, UDP);
+  for (const [client, datagrams] of [1, 2, 2, 9].entries()) {
+    for (let i = 0; i < datagrams; i++) bench.send(`10.2.0.${client}`, i, 0, 53, UDP);
+  }
+  t.is(bench.director.connections.count, 4);
+  bench.wait(59);
+  t.is(bench.director.connections.count, 4);
+  bench.wait(33);
+  t.is(bench.director.connections.count, 2);
+});
+
+// ── The rules around them ───────────────────────────────────────────────────────────────────────────────────
+
+test('a node that source ranges leave out is dropped in OUTPUT: its IPVS entry is made, its conntrack entry is not', (t) => {
+  const vip = ip('1.2.3.4');
+  const synthetic = syntheticCluster({ ...SYNTHETIC_DEFAULTS, services: 1, endpoints: 2, nodes: 2 });
+  const sourceRanges = [{ address: ip('203.0.113.0'), prefix: 24 }];
+  const services = [{ ...synthetic.services[0]!, loadBalancerIps: [vip], sourceRanges }];
+  const cluster = { ...synthetic, services };
+  const endpoints = new EndpointsMap(cluster);
+  const node = {
+    cluster,
+    endpoints,
+    node: 0,
+    cores: 1,
+    conntrack: CONNTRACK_DEFAULTS,
+    streams: new Streams('1'),
+  };
+  const proxier = ipvs.create(node, defaultsOf(ipvsOptions)) as IpvsProxier;
+  for (const stage of proxier.sync([], true).stages) stage.commit();
+  const { dataplane, director } = proxier;
+  const packet = new Packet();
+  const verdict = new Verdict(IPVS_OPERATIONS.length);
+  const send = (source: number, sourcePort: number, flags: number): Verdict => {
+    Object.assign(packet, { source, sourcePort, destination: vip });
+    Object.assign(packet, { destinationPort: 80, protocol: TCP, flags, origin: FROM_HOST });
+    verdict.begin(packet);
+    dataplane.classify(packet, 0, verdict);
+    return verdict;
+  };
+  // A process of the node took the virtual address for its own. It is dropped each time that it tries.
+  for (let time = 0; time < 2; time++) {
+    const dropped = send(vip, 4000, SYN);
+    t.deepEqual([dropped.fate, dropped.endpoint, dropped.destination], [DROP, -1, vip]);
+    t.deepEqual([director.connections.count, dataplane.connections().entries], [1, 0]);
+  }
+  const other = cluster.nodes[0]!.address;
+  const passed = send(other, 4000, SYN);
+  t.is(passed.fate, FORWARD);
+  t.true(passed.endpoint >= 0);
+  // The rule asks for no state: a connection that was let through ends when it comes.
+  dataplane.filter.load(FILTER_TABLE);
+  t.is(send(vip, 4001, SYN).fate, FORWARD);
+  t.is(send(vip, 4001, ACK).fate, FORWARD);
+  const virtual = { address: vip, port: 80, protocol: TCP };
+  dataplane.filter.load(filterTableOf({ family: IPV4, mark: 0x4000 }, [virtual]));
+  t.is(send(vip, 4001, ACK).fate, DROP);
+  t.is(send(other, 4000, ACK).fate, FORWARD);
+});
+
 // ── Everything together ─────────────────────────────────────────────────────────────────────────────────────
 
 test('whatever happens, servers count the entries that point to them, and templates the connections that hold them', (t) => {
@@ -627,36 +799,44 @@ test('whatever happens, servers count the entries that point to them, and templa
     reuseMode: fc.constantFrom(0 as const, 1 as const),
     persistenceS: fc.constantFrom(0, 30, 300),
     scheduler: fc.constantFrom('rr' as const, 'wlc' as const, 'sh' as const, 'mh' as const),
+    drops: fc.boolean(),
   });
   fc.assert(
-    fc.property(settings, fc.array(action, { maxLength: 80 }), ({ persistenceS, ...options }, actions) => {
-      const bench = new Bench(options);
-      bench.service({ persistenceS });
-      const { director } = bench;
-      for (const { kind, client, port, id, amount, waitS } of actions) {
-        const from = `10.2.0.${client}`;
-        const server = bench.server(id);
-        if (kind === 'syn') bench.open(from, port);
-        else if (kind === 'ack') bench.send(from, port, ACK);
-        else if (kind === 'fin') bench.send(from, port, FIN | ACK);
-        else if (kind === 'rst') bench.send(from, port, RST);
-        else if (kind === 'wait') bench.wait(waitS);
-        else if (kind === 'reply') {
-          const at = director.connections.findIn(ip(from), port, VIP, 80, TCP);
-          if (at >= 0) director.advance(at, OUT, FIN | ACK, bench.nowNs, bench.counts);
-        } else if (server >= 0) {
-          if (kind === 'weigh') director.setWeight(server, amount);
-          if (kind === 'limit') director.editServer(server, { weight: 1, upper: amount, lower: 0 });
-          if (kind === 'remove') director.removeServer(server);
-        } else if (kind === 'add') director.addServer(0, ip('10.1.0.0') + id, 8080, 1, id);
+    fc.property(
+      settings,
+      fc.array(action, { maxLength: 80 }),
+      ({ persistenceS, drops, ...options }, actions) => {
+        const bench = new Bench({
+          ...options,
+          ...(drops ? { dropEntry: everyBucket(), connTabBits: 8 } : {}),
+        });
+        bench.service({ persistenceS });
+        const { director } = bench;
+        for (const { kind, client, port, id, amount, waitS } of actions) {
+          const from = `10.2.0.${client}`;
+          const server = bench.server(id);
+          if (kind === 'syn') bench.open(from, port);
+          else if (kind === 'ack') bench.send(from, port, ACK);
+          else if (kind === 'fin') bench.send(from, port, FIN | ACK);
+          else if (kind === 'rst') bench.send(from, port, RST);
+          else if (kind === 'wait') bench.wait(waitS);
+          else if (kind === 'reply') {
+            const at = director.connections.findIn(ip(from), port, VIP, 80, TCP);
+            if (at >= 0) director.advance(at, OUT, FIN | ACK, bench.nowNs, bench.counts);
+          } else if (server >= 0) {
+            if (kind === 'weigh') director.setWeight(server, amount);
+            if (kind === 'limit') director.editServer(server, { weight: 1, upper: amount, lower: 0 });
+            if (kind === 'remove') director.removeServer(server);
+          } else if (kind === 'add') director.addServer(0, ip('10.1.0.0') + id, 8080, 1, id);
+          checkCounters(bench, t.is);
+        }
+        bench.wait(3000);
         checkCounters(bench, t.is);
-      }
-      bench.wait(3000);
-      checkCounters(bench, t.is);
-      t.is(director.connections.count, 0);
-      bench.wait(400);
-      t.is(director.trash.size, 0);
-    }),
+        t.is(director.connections.count, 0);
+        bench.wait(400);
+        t.is(director.trash.size, 0);
+      },
+    ),
     { seed: 42, numRuns: 150 },
   );
 });

@@ -44,10 +44,7 @@ test('nothing is skipped but what needs a reason, and that has one', (t) => {
   }
   t.deepEqual([...skipped.keys()].sort(), [
     'data (an earlier segment never arrived, and comes first)',
-    'ipvsadm (what ipvsadm itself refuses is not modelled)',
-    'ipvsadm-Ln (after a step that is not replayed)',
     'ipvsadm-Ln-stats (an estimator whose phase is not recorded refreshes them every 2 s)',
-    'ipvsadm-Sn (after a step that is not replayed)',
   ]);
   t.is(skipped.get('data (an earlier segment never arrived, and comes first)'), 2);
 });
@@ -119,6 +116,49 @@ test('the kernel that a recording names decides how load and thresholds are reck
     t.is(disagreements(played(file)), 0, file);
     t.true(disagreements(played(file, textOf(file).replace(kernel, other))) > 0, file);
   }
+});
+
+test('what ipvsadm and the kernel refuse is refused with their words and exit codes, and what they do is listed', (t) => {
+  const result = played('errors.jsonl');
+  t.is(tally(result, 'answers'), '25 of 25');
+  t.is(tally(result, 'rows'), '27 of 27');
+  const commands = (...typed: [string, number, string][]): ReplayResult =>
+    played(
+      'typed',
+      JSON.stringify({
+        case: 'typed',
+        kernel: '6.1.176',
+        steps: typed.map(([cmd, rc, err], i) => ({ op: 'ipvsadm', t: i, cmd, rc, err })),
+      }),
+    );
+  const other = commands(
+    ['ipvsadm -A -t 10.96.0.1:80 -s rr', 0, ''],
+    ['ipvsadm -a -t 10.96.0.1:80 -r 10.1.0.1:8080 -m', 0, ''],
+    ['ipvsadm -d -t 10.96.0.1:80 -r 10.1.0.1:8080', 0, ''],
+    ['ipvsadm -d -t 10.96.0.1:80 -r 10.1.0.1:8080', 255, 'No such destination\n'],
+    ['ipvsadm -D -t 10.96.0.1:80', 0, ''],
+    ['ipvsadm -A -t 10.96.0.1:80 -s rr', 255, 'Service already exists\n'],
+  );
+  t.is(tally(other, 'answers'), '5 of 6');
+  t.deepEqual(
+    [other.firstDifference?.recorded, other.firstDifference?.ours],
+    ['255 Service already exists', '0 '],
+  );
+  t.is(tally(commands(['ipvsadm -Z', 0, '']), 'answers'), '0 of 0');
+  t.throws(() => commands(['ipvsadm -A -t nowhere:80', 0, '']), { message: /nowhere:80 is no IPv4 address/ });
+});
+
+test('connections by tunnel or direct routing are skipped', (t) => {
+  const document = JSON.parse(textOf('rr-dyn-eq.jsonl')) as { steps: Step[] };
+  const first = document.steps.findIndex(({ op }) => op === 'connect');
+  const add = 'ipvsadm -A -t 10.96.0.77:80';
+  const routed = [add, 'ipvsadm -a -t 10.96.0.77:80 -r 10.1.0.1'].map((cmd) => {
+    return { op: 'ipvsadm', t: document.steps[first]!.t, cmd, rc: 0, err: '' };
+  });
+  document.steps.splice(first, 0, ...routed);
+  const result = played('routed', JSON.stringify(document));
+  t.is(tally(result, 'connects'), '0 of 0');
+  t.true(result.skipped.get('connect (a server is reached by tunnel or direct routing)')! > 0);
 });
 
 test('steps that the model does not have are skipped with what depends on them, never agreed', (t) => {

@@ -57,6 +57,22 @@ test('settings reach any field, and the fields that exist are listed', (t) => {
   }
 });
 
+test('options of text and of words take what is written, whether or not it could be a number or a truth', (t) => {
+  for (const version of ['5.4', 'v5.4', '6.1', '6.10', '6.12.117'])
+    t.is(ipvsOption('kernel', version), version);
+  t.is(ipvsOption('release', '1.30'), '1.30');
+  t.is(ipvsOption('interfaceNamePrefix', '12'), '12');
+  t.is(ipvsOption('featureGate', 'true'), 'true');
+  t.is(ipvsOption('strictARP', 'true'), true);
+  t.is(ipvsOption('connTabBits', '20'), 20);
+  t.throws(() => ipvsOption('kernel', '5'), { message: /wanted a version such as/ });
+});
+
+/** What `--set` makes of an option of IPVS mode. */
+function ipvsOption(name: string, text: string): string | number | boolean | undefined {
+  return modeOptions(resolveScenario(applySettings({}, [`ipvs.${name}=${text}`])), 'ipvs')[name];
+}
+
 test('wrong fields and values are named, with the way out', (t) => {
   const fails = (settings: string[], message: string | RegExp) => {
     const error = t.throws(() => resolveScenario(applySettings({}, settings)), { instanceOf: ScenarioError });

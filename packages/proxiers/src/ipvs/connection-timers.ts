@@ -80,6 +80,12 @@ export class ConnectionTimers {
     return (this.#runs[connection]! - this.#jiffies.first) * this.#jiffies.tickNs;
   }
 
+  /** When the timer of an entry was last started: the tick of its last packet, virtual time. */
+  startedNs(connection: number): number {
+    const { deadlineNs, timeout } = this.#connections;
+    return deadlineNs[connection]! - timeout[connection]! * this.#jiffies.tickNs;
+  }
+
   /** Entries whose timers have run by now; in the order in which they do if templates are among them. */
   due(nowNs: number): Int32Array {
     const { server, flags, rows } = this.#connections;

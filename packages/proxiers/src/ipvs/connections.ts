@@ -47,6 +47,8 @@ export class Connections {
   control: Int32Array = new Int32Array(1024).fill(NONE);
   /** Of a template: how many connections hold it. */
   controlled: Uint32Array = new Uint32Array(1024);
+  /** Packets from the client, as far as 9: of more it does not matter how many. */
+  packetsIn: Uint8Array = new Uint8Array(1024);
   /** Ticks that an entry outlives its last packet. */
   timeout: Uint32Array = new Uint32Array(1024);
   /** When the entry expires unless another packet comes: virtual time of the tick. */
@@ -86,6 +88,7 @@ export class Connections {
     this.flags[at] = 0;
     this.control[at] = NONE;
     this.controlled[at] = 0;
+    this.packetsIn[at] = 0;
     this.#link(at);
     this.count++;
     if (this.count > this.peak) this.peak = this.count;
@@ -145,6 +148,16 @@ export class Connections {
     this.count--;
   }
 
+  /** The first entry of a chain, -1 if it is empty. */
+  first(bucket: number): number {
+    return this.#heads[bucket]!;
+  }
+
+  /** The entry behind another one in its chain, -1 behind the last. */
+  after(connection: number): number {
+    return this.#next[connection]!;
+  }
+
   bucketOf(client: number, clientPort: number, protocol: number): number {
     const hash = this.#isPlain
       ? connectionHash(client, clientPort, protocol, this.#seed)
@@ -186,6 +199,7 @@ export class Connections {
     this.flags = longer(this.flags, capacity);
     this.control = longer(this.control, capacity).fill(NONE, held);
     this.controlled = longer(this.controlled, capacity);
+    this.packetsIn = longer(this.packetsIn, capacity);
     this.timeout = longer(this.timeout, capacity);
     this.deadlineNs = longer(this.deadlineNs, capacity);
     this.#next = longer(this.#next, capacity);

@@ -32,8 +32,8 @@ import { requestText } from './request-text.ts';
  * With net/ipv4/vs/conntrack=1, which kube-proxy sets, each connection has a conntrack and an IPVS entry, and
  * they go together.
  * Source: net/netfilter/ipvs/ip_vs_core.c and ip_vs_xmit.c; pkg/proxy/ipvs/proxier.go.
- * Not modelled: the ipvs match of KUBE-IPVS-OUT-FILTER, ICMP, servers on the node's own
- * network. The hairpin MASQUERADE takes a random port here, where kube-proxy's rule keeps the client's if free.
+ * Not modelled: the lookup of the ipvs match in KUBE-IPVS-OUT-FILTER is not counted; ICMP; servers on the node's
+ * own network. The hairpin MASQUERADE takes a random port here, where kube-proxy's rule keeps the client's if free.
  */
 export class IpvsDataplane implements Dataplane {
   readonly director: Director;
@@ -166,9 +166,7 @@ export class IpvsDataplane implements Dataplane {
     const clientPort = verdict.destinationPort;
     const local = !fromHost && this.nat.isLocal(client);
     const chain = fromHost ? 'OUTPUT' : local ? 'INPUT' : 'FORWARD';
-    const fate = this.filter.walk(chain, packet, client, clientPort, false, counts);
-    if (fate === RULES_DROP) verdict.fate = DROP;
-    if (verdict.fate === DROP) return;
+    if (this.#stopped(this.filter.walk(chain, packet, client, clientPort, false, counts), verdict)) return;
     const reply = this.director.findReply(packet, client, clientPort, counts);
     if (reply < 0) {
       if (fromHost || local) this.director.countSeek(counts);
@@ -193,11 +191,7 @@ export class IpvsDataplane implements Dataplane {
     const real = connections.real[request]!;
     const realPort = connections.realPort[request]!;
     if (packet.origin !== FROM_HOST) {
-      const fate = this.#walk(this.filter, 'INPUT', packet, false, counts);
-      if (fate === RULES_DROP) {
-        verdict.fate = DROP;
-        return;
-      }
+      if (this.#stopped(this.#walk(this.filter, 'INPUT', packet, false, counts), verdict)) return;
     }
     this.director.findReply(packet, packet.destination, packet.destinationPort, counts);
     this.director.countSeek(counts);
@@ -207,7 +201,7 @@ export class IpvsDataplane implements Dataplane {
       verdict.fate = DROP;
       return;
     }
-    this.filter.walk('OUTPUT', packet, real, realPort, false, counts);
+    if (this.#stopped(this.filter.walk('OUTPUT', packet, real, realPort, false, counts), verdict)) return;
     if (verdict.destination === packet.destination && verdict.destinationPort === packet.destinationPort) {
       // Conntrack found the packet invalid and left it alone; IPVS does not.
       verdict.destination = real;
@@ -215,13 +209,14 @@ export class IpvsDataplane implements Dataplane {
     }
   }
 
-  /** IPVS sends a packet to its real server: out by OUTPUT and POSTROUTING. */
+  /** IPVS sends a packet to its real server: out by OUTPUT, where it may end, its entry made already; and POSTROUTING. */
   #transmit(packet: Packet, entry: number, outcome: Outcome, verdict: Verdict): void {
     const { servers, server, serverPort: realPort } = this.director;
     const real = servers.address[server]!;
-    if (outcome === OPENED) verdict.endpoint = servers.endpoint[server]!;
     this.filter.mark = this.nat.mark;
-    this.filter.walk('OUTPUT', packet, real, realPort, true, verdict.counts);
+    const fate = this.filter.walk('OUTPUT', packet, real, realPort, true, verdict.counts);
+    if (this.#refused(entry, fate, verdict)) return;
+    if (outcome === OPENED) verdict.endpoint = servers.endpoint[server]!;
     this.#leave(packet, entry, real, realPort, verdict);
   }
 
@@ -231,8 +226,11 @@ export class IpvsDataplane implements Dataplane {
       this.#path.refuse(entry, REJECT, verdict);
       return;
     }
-    if (fromHost)
-      this.filter.walk('OUTPUT', packet, packet.destination, packet.destinationPort, true, verdict.counts);
+    if (
+      fromHost &&
+      this.#refused(entry, this.#walk(this.filter, 'OUTPUT', packet, true, verdict.counts), verdict)
+    )
+      return;
     this.#leave(packet, entry, 0, 0, verdict);
   }
 
@@ -253,6 +251,13 @@ export class IpvsDataplane implements Dataplane {
     if (fate !== REJECTED && fate !== RULES_DROP) return false;
     this.#path.refuse(entry, fate === REJECTED ? REJECT : DROP, verdict);
     return true;
+  }
+
+  /** The same for a packet of a connection that conntrack knows, and keeps. */
+  #stopped(fate: Walked, verdict: Verdict): boolean {
+    if (fate === REJECTED) verdict.fate = REJECT;
+    if (fate === RULES_DROP) verdict.fate = DROP;
+    return fate === REJECTED || fate === RULES_DROP;
   }
 
   /** Whether the packet's destination is an address of kube-ipvs0, or a port of the node that is a virtual server. */

@@ -20,6 +20,8 @@ export interface DirectorOptions {
   readonly sloppyTcp?: boolean;
   /** net/ipv4/vs/am_droprate with drop_packet=3: each so manieth packet that would open a connection is dropped. */
   readonly dropEach?: number;
+  /** net/ipv4/vs/drop_entry=3, and what it draws the chains from that it looks at. */
+  readonly dropEntry?: Draws;
   readonly loadFormula?: LoadFormula;
   readonly overloadRule?: OverloadRule;
   /** Of the addresses in columns and packets: IPv4 unless given. */

@@ -3,8 +3,9 @@ import type { Counts } from '../cost/operations.ts';
 import { AddressHashes } from './address-hashes.ts';
 import { CONNECTION_TIMEOUTS_S, DATAGRAMS, ESTABLISHED, FIN_WAIT, isActive } from './connection-states.ts';
 import { ConnectionTimers } from './connection-timers.ts';
-import { CONNTRACK, Connections, TEMPLATE } from './connections.ts';
+import { ASSURED, CONNTRACK, Connections, TEMPLATE } from './connections.ts';
 import type { DirectorOptions, ServerSettings, ServiceSettings, Timeouts } from './director-options.ts';
+import { DropEntry } from './drop-entry.ts';
 import { EXPIRE, FLUSH_STEP } from './operations.ts';
 import { RealServers } from './real-servers.ts';
 import type { Scheduler } from './schedulers/scheduler.ts';
@@ -18,11 +19,13 @@ import { VirtualServers } from './virtual-servers.ts';
 const EXTENSION_S = 60;
 const EXTENSION_NS = EXTENSION_S * 1_000_000_000;
 const ALL_BITS = 0xffffffff;
+/** How often drop_entry looks (DEFENSE_TIMER_PERIOD). */
+const DEFENCE_NS = 1_000_000_000;
 
 /**
  * The tables of IPVS, what `ipvsadm` does to them, and what time does: entries and removed servers run out.
  * Source: net/netfilter/ipvs/ip_vs_ctl.c, ip_vs_conn.c (Linux 6.1 to 6.12).
- * Not modelled: drop_entry, estimators.
+ * Not modelled: estimators.
  */
 export class DirectorTables {
   /** Sysctls may be changed at any time by another record of options. */
@@ -43,6 +46,7 @@ export class DirectorTables {
   nowNs = 0;
   /** Up to when timers have run. */
   #expiredNs = 0;
+  readonly #dropEntry: DropEntry;
   #flushDue = false;
   /** Whether that worker will find anything. */
   #orphans = false;
@@ -59,6 +63,7 @@ export class DirectorTables {
     this.templates = new Templates(this.connections, this.services, this.servers, family);
     this.timers = new ConnectionTimers(this.connections, this.jiffies);
     this.schedulers = new ServiceSchedulers(this, options, hashes);
+    this.#dropEntry = new DropEntry(this);
     this.trash = new Trash(this.services, this.servers, this.jiffies);
     this.timeouts = Uint32Array.from(CONNECTION_TIMEOUTS_S, (seconds) => seconds * this.jiffies.hz);
   }
@@ -169,9 +174,23 @@ export class DirectorTables {
     for (let at = this.timers.nextGone(nowNs); at >= 0; at = this.timers.nextGone(nowNs)) this.#release(at);
   }
 
-  /** Let all timers run: those of entries, and that of removed servers. */
+  /** Let all timers run: those of entries, that of removed servers, and that of drop_entry. */
   expire(nowNs: number, counts: Counts): void {
     this.settle(counts);
+    const { dropEntry } = this.options;
+    if (dropEntry !== undefined) {
+      const first = (Math.floor(this.#expiredNs / DEFENCE_NS) + 1) * DEFENCE_NS;
+      for (let atNs = first; atNs <= nowNs; atNs += DEFENCE_NS) {
+        this.#expireUntil(atNs, counts);
+        for (const connection of this.#dropEntry.chosen(dropEntry, atNs, counts))
+          this.#drop(connection, atNs);
+      }
+    }
+    this.#expireUntil(nowNs, counts);
+    this.nowNs = nowNs;
+  }
+
+  #expireUntil(nowNs: number, counts: Counts): void {
     const { trash } = this;
     while (this.#expiredNs < nowNs) {
       // A template that stays runs out again after EXTENSION_NS at the earliest: not within the same step.
@@ -180,7 +199,6 @@ export class DirectorTables {
       trash.expire(to);
       this.#expiredNs = this.connections.count === 0 && trash.size === 0 ? nowNs : to;
     }
-    this.nowNs = nowNs;
   }
 
   #expireTo(toNs: number, counts: Counts): void {
@@ -195,6 +213,15 @@ export class DirectorTables {
         this.#release(at);
       }
     }
+  }
+
+  /** An entry is deleted before its time, and its template soon if that never served (ip_vs_conn_del). */
+  #drop(connection: number, nowNs: number): void {
+    const { control, controlled, flags } = this.connections;
+    const template = control[connection]!;
+    this.#release(connection);
+    if (template < 0 || controlled[template]! > 0 || (flags[template]! & ASSURED) !== 0) return;
+    this.timers.startLast(template, nowNs);
   }
 
   #set(service: number, settings: ServiceSettings): number {

@@ -44,10 +44,10 @@ export type Outcome = typeof PASS | typeof FOUND | typeof OPENED | typeof REFUSE
 /**
  * IPVS in the kernel: virtual servers, real servers, schedulers, connections, templates, timers.
  * Models: NAT forwarding, scheduling, persistence, firewall marks, one-packet scheduling, TCP states and counters,
- * thresholds, quiesced and removed servers, port reuse, the timer wheel.
+ * thresholds, quiesced and removed servers, port reuse, the timer wheel, drop_packet and drop_entry.
  * Source: net/netfilter/ipvs/ip_vs_core.c, ip_vs_conn.c, ip_vs_ctl.c (Linux 6.1 to 6.12).
- * Not modelled: tunnel and direct routing, FTP's data connections, SCTP's states, secure_tcp and drop_entry,
- * estimators, cache_bypass, IPv4 and IPv6 in the same chains.
+ * Not modelled: tunnel and direct routing, FTP's data connections, SCTP's states, secure_tcp,
+ * memory, on which drop_packet and drop_entry may be told to depend, estimators, cache_bypass, IPv4 and IPv6 in the same chains.
  */
 export class Director extends DirectorTables {
   /** The firewall mark of the packet that `request` is given; 0 without. */
@@ -140,6 +140,7 @@ export class Director extends DirectorTables {
     if (control >= 0 && (protocol === TCP ? state === ESTABLISHED : direction === OUT)) {
       connections.flags[control]! |= ASSURED;
     }
+    if (direction === IN) this.#countIn(connection);
     connections.timeout[connection] = this.timeouts[state]!;
     this.timers.start(connection, nowNs);
     counts[TRANSMIT]! += 1;
@@ -219,6 +220,7 @@ export class Director extends DirectorTables {
       this.connection = -1;
       servers.bind(server);
       servers.unbind(server, false);
+      if (template >= 0) this.#countIn(template);
       counts[TRANSMIT]! += 1;
       return OPENED;
     }
@@ -242,6 +244,11 @@ export class Director extends DirectorTables {
     this.connection = at;
     this.advance(at, IN, packet.flags, nowNs, counts);
     return OPENED;
+  }
+
+  #countIn(connection: number): void {
+    const { packetsIn } = this.connections;
+    if (packetsIn[connection]! < 9) packetsIn[connection]! += 1;
   }
 
   /** Whether a SYN that hits this entry opens a new connection in its place. */

@@ -33,8 +33,11 @@ export function readInput(path: string): Buffer {
   }
 }
 
-/** The YAML and JSON files of a directory and those below it, in order of their names; or the file itself. */
-export function listInputs(path: string): string[] {
+/** Ends of the names of files with Kubernetes objects. */
+const MANIFESTS: readonly string[] = ['.yaml', '.yml', '.json'];
+
+/** The files of such names in a directory and those below it, in order of their names; or the file itself. */
+export function listInputs(path: string, kinds: readonly string[] = MANIFESTS): string[] {
   if (path === '-') return [path];
   let isDirectory: boolean;
   try {
@@ -44,10 +47,10 @@ export function listInputs(path: string): string[] {
   }
   if (!isDirectory) return [path];
   const files = readdirSync(path, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && /\.(ya?ml|json)$/i.test(entry.name))
+    .filter((entry) => entry.isFile() && kinds.some((kind) => entry.name.toLowerCase().endsWith(kind)))
     .map((entry) => join(entry.parentPath, entry.name))
     .sort();
-  if (files.length === 0) throw new UsageError(`${path}: no .yaml, .yml or .json file in this directory`);
+  if (files.length === 0) throw new UsageError(`${path}: no ${kinds.join(', ')} file in this directory`);
   return files;
 }
 
@@ -100,6 +103,11 @@ export function writeChunks(path: string, chunks: Iterable<string | Uint8Array>)
     if ((error as NodeJS.ErrnoException).code === undefined) throw error;
     throw new UsageError(`${path}: cannot write: ${reason(error)}`);
   }
+}
+
+/** Write to standard output; a reader that has gone away is no fault. */
+export function printText(text: string): void {
+  writeAll(1, Buffer.from(text));
 }
 
 /** Write lines to standard output in blocks; false when the reader has gone away. */

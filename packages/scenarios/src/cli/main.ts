@@ -5,7 +5,7 @@ import { VERSION } from '../experiment/document.ts';
 import { escapeTerminal } from '../report/index.ts';
 import { ScenarioError, scenarioFields } from '../scenario/scenario.ts';
 import { addCompareCommand, addRunCommand } from './compare-command.ts';
-import { printLines } from './files.ts';
+import { printLines, printText } from './files.ts';
 import { addReplayCommand } from './replay-command.ts';
 import { addRulesCommand } from './rules-command.ts';
 import { addTraceCommand } from './trace-command.ts';
@@ -18,7 +18,10 @@ const program = new Command('vipsim')
   .version(VERSION)
   .showHelpAfterError('(vipsim --help, or vipsim COMMAND --help, shows examples)')
   .exitOverride()
-  .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'vipsim: ')) });
+  .configureOutput({
+    writeOut: printText,
+    outputError: (text, write) => write(text.replace(/^error: /, 'vipsim: ')),
+  });
 
 addCompareCommand(program);
 addRunCommand(program);

@@ -3,6 +3,8 @@ import { disagreements, readRecording, replay, type ReplayResult } from '../repl
 import { escapeTerminal } from '../report/index.ts';
 import { listInputs, printLines, readInput } from './files.ts';
 
+const RECORDINGS: readonly string[] = ['.json', '.jsonl'];
+
 export function addReplayCommand(program: Command): void {
   program
     .command('replay')
@@ -13,14 +15,15 @@ export function addReplayCommand(program: Command): void {
       'after',
       `
 Exit code 1 if anything disagrees. What a kernel decides at random is held against the probabilities that its
-rules give, by chi-square at 1 %; everything else must be equal.
+rules give, by chi-square at 1 %; everything else must be equal. What a recording does not tell and is chosen so
+that it fits is named on a line of its own.
 
 Examples:
   vipsim replay packages/scenarios/test/fixtures/recordings/iptables
   vipsim replay recordings/iptables/nth-n5.json`,
     )
     .action((words: string[], flags: { readonly seed: string }) => {
-      const files = words.flatMap(listInputs);
+      const files = words.flatMap((word) => listInputs(word, RECORDINGS));
       const results = files.map((file) => {
         return replay(readRecording(readInput(file).toString('utf8'), file), flags.seed);
       });
@@ -49,6 +52,7 @@ function* describeOne(result: ReplayResult): Generator<string> {
       `  ${what}: chi-square ${chiSquare.toFixed(2)} at ${freedom} dof, limit ${limit.toFixed(2)}`,
     );
   }
+  for (const what of result.fitted) yield escapeTerminal(`  fitted to the recording: ${what}`);
   if (firstDifference === undefined) return;
   const { step, op, what, recorded, ours } = firstDifference;
   yield escapeTerminal(`  first difference, step ${step} (${op}), ${what}:`);

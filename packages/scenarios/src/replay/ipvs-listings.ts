@@ -12,12 +12,18 @@ export function isListing(op: string): boolean {
 }
 
 /**
- * Hold a listing of virtual and real servers against ours, line by line: what is configured, and apart from it
+ * Hold a listing of virtual and real servers against ours, the director's `services`, line by line: what is configured, and apart from it
  * what was counted. Says whether it is one that we have.
  */
-export function compareListing(director: Director, op: string, text: string, score: Score): boolean {
+export function compareListing(
+  services: readonly ipvsKernel.ListedService[],
+  director: Director,
+  op: string,
+  text: string,
+  score: Score,
+): boolean {
   const theirs = linesOf(text);
-  const ours = oursFor(director, op, theirs);
+  const ours = oursFor(services, director, op, theirs);
   if (ours === undefined) return false;
   for (let i = 0; i < Math.max(ours.length, theirs.length); i++) {
     const recorded = splitCounters(op, theirs[i] ?? 'nothing');
@@ -48,14 +54,18 @@ export function compareConnections(director: Director, text: string, nowNs: numb
   score.compare('states', 'other entries', '', others.map(([entry]) => entry).join('; '));
 }
 
-function oursFor(director: Director, op: string, theirs: readonly string[]): readonly string[] | undefined {
+function oursFor(
+  services: readonly ipvsKernel.ListedService[],
+  director: Director,
+  op: string,
+  theirs: readonly string[],
+): readonly string[] | undefined {
   const { buckets } = director.connections;
-  const services = ipvsKernel.listedServices(director);
   switch (op) {
     case 'ipvsadm-Ln':
       return [...ipvsKernel.serviceList(services, buckets)];
     case 'ipvsadm-Ln-nosort':
-      return [...ipvsKernel.serviceList(unsorted(director, theirs), buckets)];
+      return [...ipvsKernel.serviceList(unsorted(services, director, theirs), buckets)];
     case 'ipvsadm-Ln-persistent':
       return [...ipvsKernel.persistentList(services, buckets)];
     case 'ipvsadm-Ln-thresholds':
@@ -71,9 +81,13 @@ function oursFor(director: Director, op: string, theirs: readonly string[]): rea
  * As the kernel keeps it: real servers the newest first. Virtual servers come by hash chain, which depends on where
  * the kernel's records lie; they are taken in the order of `theirs`.
  */
-function* unsorted(director: Director, theirs: readonly string[]): Generator<ipvsKernel.ListedService> {
+function* unsorted(
+  services: readonly ipvsKernel.ListedService[],
+  director: Director,
+  theirs: readonly string[],
+): Generator<ipvsKernel.ListedService> {
   const places = new Map(theirs.map((line, i) => [line.split(' ').slice(0, 3).join(' '), i]));
-  const placed = [...ipvsKernel.listedServices(director)].map((service) => {
+  const placed = services.map((service) => {
     const [, , , line] = ipvsKernel.serviceList([service], 0);
     return { service, at: places.get(line!.split(' ').slice(0, 3).join(' ')) ?? Infinity };
   });

@@ -1,6 +1,7 @@
 import { ACK, FIN, IPV4, Ipv6Family, Packet, RST, SYN, TCP, UDP, type AddressFamily } from '@vipsim/sim-core';
 import { compareConnections, compareListing, isListing } from './ipvs-listings.ts';
 import { ipvsKernel } from '@vipsim/proxiers';
+import { IpvsadmPrompt } from './ipvsadm-prompt.ts';
 import { Unplayable, serverSettings, serviceSettings } from './ipvs-settings.ts';
 import { recordOf, textOf, wrong, type Recording, type Step } from './recording.ts';
 import type { Score } from './score.ts';
@@ -37,6 +38,7 @@ export class IpvsStage {
   readonly #score: Score;
   readonly #family: AddressFamily;
   readonly #servers: { readonly address: number; readonly prefix: number };
+  readonly #prompt: IpvsadmPrompt;
   readonly #counts = new Float64Array(ipvsKernel.IPVS_OPERATIONS.length);
   readonly #packet = new Packet();
   /** The firewall mark that a rule in front gives to packets of a protocol to a network. */
@@ -66,6 +68,7 @@ export class IpvsStage {
       ...ipvsKernel.kernelOptions(recording.kernel),
       ...(jiffies === undefined ? {} : { jiffies }),
     });
+    this.#prompt = new IpvsadmPrompt(this.director, recording, this.#family);
   }
 
   step(step: Step): void {
@@ -142,11 +145,19 @@ export class IpvsStage {
       else if (step.op === 'edit-rs')
         director.editServer(this.#server(step), serverSettings(step, this.#recording));
       else if (step.op === 'del-rs') director.removeServer(this.#server(step));
-      else throw new Unplayable(step.op === 'ipvsadm' ? 'what ipvsadm itself refuses is not modelled' : '');
+      else if (step.op === 'ipvsadm') this.#type(step);
+      else throw new Unplayable();
     } catch (error) {
       if (error instanceof Unplayable) this.#isLost = true;
       throw error;
     }
+  }
+
+  #type(step: Step): void {
+    const text = textOf(step, 'cmd', this.#recording);
+    const { code, error } = this.#prompt.type(text);
+    const recorded = `${String(step['rc'])} ${textOf(step, 'err', this.#recording).trim()}`;
+    this.#score.compare('answers', text, recorded, `${code} ${error}`);
   }
 
   #addService(step: Step): void {
@@ -178,7 +189,7 @@ export class IpvsStage {
   }
 
   #connect(step: Step, nowNs: number): void {
-    this.#needTables();
+    this.#needConnections();
     const what = `${textOf(step, 'src', this.#recording)} > ${textOf(step, 'vip', this.#recording)}`;
     const found = this.#seek(step);
     const outcome = this.#request(found, this.#protocol(step) === TCP ? SYN : 0, nowNs);
@@ -220,7 +231,7 @@ export class IpvsStage {
 
   #data(step: Step, nowNs: number): void {
     const what = `${textOf(step, 'src', this.#recording)} > ${textOf(step, 'vip', this.#recording)}`;
-    this.#needTables();
+    this.#needConnections();
     const found = this.#seek(step);
     const delivered = this.#send(step, ACK, nowNs) === FOUND;
     if (delivered) this.#advance(found, OUT, ACK, nowNs);
@@ -231,6 +242,12 @@ export class IpvsStage {
 
   #needTables(): void {
     if (this.#isLost) throw new Unplayable('after a step that is not replayed');
+  }
+
+  #needConnections(): void {
+    this.#needTables();
+    if (this.#prompt.forwards.size > 0)
+      throw new Unplayable('a server is reached by tunnel or direct routing');
   }
 
   #seek(step: Step): number {
@@ -286,9 +303,9 @@ export class IpvsStage {
     const nodest = of('expire_nodest_conn');
     const quiescent = of('expire_quiescent_template');
     const sloppy = of('sloppy_tcp');
-    if (NOT_MODELLED.some((name) => (of(name) ?? 0) !== 0)) {
+    if (NOT_REPLAYED.some((name) => (of(name) ?? 0) !== 0)) {
       this.#isLost = true;
-      throw new Unplayable(`one of ${NOT_MODELLED.join(', ')} is set`);
+      throw new Unplayable(`one of ${NOT_REPLAYED.join(', ')} is set`);
     }
     this.director.options = {
       ...this.director.options,
@@ -314,8 +331,9 @@ export class IpvsStage {
   #list(step: Step, nowNs: number): void {
     this.#needTables();
     const text = textOf(step, 'text', this.#recording);
+    const services = Array.from(ipvsKernel.listedServices(this.director), (one) => this.#prompt.listed(one));
     if (step.op === 'ipvsadm-Lnc') compareConnections(this.director, text, nowNs, this.#score);
-    else if (!compareListing(this.director, step.op, text, this.#score))
+    else if (!compareListing(services, this.director, step.op, text, this.#score))
       throw new Unplayable(WHY_NOT[step.op] ?? '');
   }
 
@@ -338,8 +356,8 @@ export class IpvsStage {
   }
 }
 
-/** Sysctls (net.ipv4.vs) that change what happens, in ways that are not modelled. */
-const NOT_MODELLED = ['secure_tcp', 'drop_entry', 'drop_packet', 'cache_bypass'];
+/** Sysctls (net.ipv4.vs) that change what happens, in ways that are not modelled or that the kernel draws. */
+const NOT_REPLAYED = ['secure_tcp', 'drop_entry', 'drop_packet', 'cache_bypass'];
 
 /** Listings that are not held against ours. */
 const WHY_NOT: Readonly<Record<string, string>> = {

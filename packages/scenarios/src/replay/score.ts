@@ -27,7 +27,7 @@ export interface ReplayResult {
   readonly kernel: string;
   /** Who replayed it; empty if nobody can. */
   readonly player: string;
-  /** By what was compared: connects, drawn, counters, rows, states, distributions. */
+  /** By what was compared: connects, drawn, counters, rows, states, answers, distributions. */
   readonly tallies: ReadonlyMap<string, Tally>;
   readonly distributions: readonly Distribution[];
   /** Steps that were not replayed, by op, with the reason where it is not plain. */

@@ -1,8 +1,19 @@
+import { MODES } from '@vipsim/proxiers';
 import { ScenarioError } from './scenario.ts';
+
+/** Fields that hold text as it is written: the seed, and options whose values are words or names. */
+const TEXTS = new Set([
+  'seed',
+  ...MODES.flatMap(({ name, options }) =>
+    Object.entries(options)
+      .filter(([, { kind }]) => kind === 'text' || kind === 'choice')
+      .map(([option]) => `${name}.${option}`),
+  ),
+]);
 
 /**
  * Put `path=value` settings into a scenario document. Values are read as the field would be written: true, 42,
- * 500ms, a,b,c for a list.
+ * 500ms, a,b,c for a list; where a field holds text, such as a kernel's version 6.1, as they stand.
  * @throws ScenarioError for a setting without `=` or through a field that is no section.
  */
 export function applySettings(
@@ -31,7 +42,7 @@ export function applySettings(
 }
 
 function readValue(path: string, text: string): unknown {
-  if (path === 'seed') return text;
+  if (TEXTS.has(path)) return text;
   if (path === 'modes') return text.split(',');
   if (text === 'true' || text === 'false') return text === 'true';
   if (/^-?\d+(\.\d+)?(e-?\d+)?$/i.test(text)) return Number(text);
