@@ -104,6 +104,16 @@ const SHAPE = {
       connectTimeout: duration.prefault('5s').describe('patience for the answer to a SYN or a datagram'),
       requestTimeout: duration.prefault('5s').describe('patience for the answer to a request'),
       clients: z.number().int().min(1).max(10_000).default(50).describe('client pods on the observed node'),
+      // Without a default: a document that does not set it is the same document as before there was the field.
+      sourcePorts: z
+        .number()
+        .int()
+        .min(1)
+        .max(28_232)
+        .optional()
+        .describe(
+          'each client goes round so many source ports (all 28232 of Linux if empty): the fewer, the sooner one is used again',
+        ),
       outsideShare: share
         .default(1)
         .describe('share of connections to LoadBalancer Services that come from outside the cluster'),
@@ -219,7 +229,11 @@ export function scenarioFields(): ScenarioField[] {
         walk(field as z.ZodType, inside, path === '' ? key : `${path}.${key}`);
       }
     } else {
-      fields.push({ path, default: String(value), about: schema.description ?? '' });
+      fields.push({
+        path,
+        default: value === undefined ? '' : String(value),
+        about: schema.description ?? '',
+      });
     }
   };
   walk(ScenarioSchema, scenarioDocument(resolveScenario({})), '');

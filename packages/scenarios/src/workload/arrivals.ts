@@ -16,6 +16,7 @@ import type { ClusterDay } from '../cluster/cluster-day.ts';
 import type { Scenario } from '../scenario/scenario.ts';
 
 const FIRST_EPHEMERAL_PORT = 32_768;
+/** net.ipv4.ip_local_port_range up to 60999. */
 const EPHEMERAL_PORTS = 28_232;
 /** TEST-NET-3: clients outside the cluster. */
 const OUTSIDE_ADDRESS = 0xcb007101;
@@ -46,6 +47,7 @@ export class Arrivals {
   readonly #popularity: Discrete | undefined;
   readonly #ports: Uint32Array;
   readonly #used: Uint16Array;
+  readonly #sourcePorts: number;
   readonly #gaps: Stream;
   readonly #choices: Stream;
   readonly #sources: Stream;
@@ -56,6 +58,7 @@ export class Arrivals {
     this.#cluster = day.cluster;
     this.#node = node;
     this.#clients = day.clients;
+    this.#sourcePorts = scenario.workload.sourcePorts ?? EPHEMERAL_PORTS;
     this.#used = new Uint16Array(day.clients.length + OUTSIDE_CLIENTS);
     this.#ports = byPopularity(day.cluster, streams.stream('workload.ranks'));
     this.#popularity =
@@ -106,7 +109,7 @@ export class Arrivals {
     this.client = which < pods ? this.#clients[which]! : OUTSIDE_ADDRESS + which - pods;
     const used = this.#used[which]!;
     this.clientPort = FIRST_EPHEMERAL_PORT + used;
-    this.#used[which] = (used + 1) % EPHEMERAL_PORTS;
+    this.#used[which] = (used + 1) % this.#sourcePorts;
   }
 }
 
