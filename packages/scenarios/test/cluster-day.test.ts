@@ -9,7 +9,7 @@ import { FreeAddresses } from '../src/cluster/free-addresses.ts';
 import { DOWN, GONE, LISTENING, PodTimeline } from '../src/cluster/pod-timeline.ts';
 import { Arrivals } from '../src/workload/arrivals.ts';
 import { RequestDraws } from '../src/workload/request-draws.ts';
-import { resolveScenario } from '../src/scenario/scenario.ts';
+import { ScenarioError, resolveScenario } from '../src/scenario/scenario.ts';
 
 const SMALL = { ...SYNTHETIC_DEFAULTS, services: 20, endpoints: 8 };
 const BUSY = { churn: { rolloutsPerMinute: 10, scalingsPerMinute: 10, crashesPerMinute: 10 } };
@@ -83,7 +83,8 @@ test('free addresses are inside the pod network and used by nobody', (t) => {
   const error = t.throws(() => {
     for (;;) taken.add(free.take());
   });
-  t.is(error?.message, 'the pod network has no free address left');
+  t.true(error instanceof ScenarioError);
+  t.regex(error!.message, /the pod network 10\.\S+\/\d+ has no address left .* fewer workload\.clients/);
   t.true([...taken].every((address) => !used.has(address) && address > cluster.podCidr.address));
   t.is(taken.size + [...used].filter((address) => address - cluster.podCidr.address < 511).length, 510);
 });

@@ -1,5 +1,6 @@
-import { sizeOf, type Cidr } from '@vipsim/sim-core';
+import { formatCidr, sizeOf, type Cidr } from '@vipsim/sim-core';
 import type { Cluster } from '@vipsim/proxiers';
+import { ScenarioError } from '../scenario/scenario.ts';
 
 /** Pod addresses that nothing in the cluster uses, from the top of the pod network downwards; none is given twice. */
 export class FreeAddresses {
@@ -16,12 +17,16 @@ export class FreeAddresses {
     this.#candidate = this.#network.address + sizeOf(this.#network) - 2;
   }
 
-  /** @throws RangeError when the pod network is used up. */
+  /** @throws ScenarioError when the pod network is used up. */
   take(): number {
     for (;;) {
       while (this.#at >= 0 && this.#used[this.#at]! > this.#candidate) this.#at--;
-      if (this.#candidate <= this.#network.address)
-        throw new RangeError('the pod network has no free address left');
+      if (this.#candidate <= this.#network.address) {
+        throw new ScenarioError(
+          `the pod network ${formatCidr(this.#network)} has no address left for clients and pods to come; ` +
+            'wanted fewer workload.clients, less churn, or nodes with larger podCIDRs',
+        );
+      }
       const address = this.#candidate--;
       if (this.#at < 0 || this.#used[this.#at] !== address) return address;
     }
