@@ -279,6 +279,10 @@ test('vipsim trace --rules walks a text of any origin, step by step or many flow
       [...words, '--packet', 'tcp 1.2.3.4 > 5.6.7.8:80', '--unknown', 'refuse'],
       /line 7 \(filter\): match set is not modelled; --unknown skip/,
     ],
+    [
+      ['trace', '--rules', '/dev/null', '--packet', 'tcp 1.2.3.4 > 5.6.7.8:80'],
+      /\/dev\/null: holds no table; wanted what iptables-save or ipvsadm -Sn print/,
+    ],
     [[...words, '--packet', 'tcp 1.2.3.4'], /wanted a packet such as/],
     [
       [...words, 'examples/shop.yaml', '--packet', 'tcp 1.2.3.4 > 5.6.7.8:80'],

@@ -3,11 +3,14 @@ import type { OverloadRule } from './real-servers.ts';
 import type { SchedulerName } from './schedulers/create.ts';
 import type { LoadFormula } from './schedulers/least.ts';
 import type { Draws } from './schedulers/options.ts';
+import type { ServiceTable } from './virtual-servers.ts';
 
 export interface DirectorOptions {
   /** Of virtual servers that name none. */
   readonly scheduler: SchedulerName;
   readonly connTabBits: number;
+  /** `growing` from Linux 7.1 on; `fixed` unless given. */
+  readonly serviceTable?: ServiceTable;
   /** The hash seed that the kernel draws at boot. */
   readonly seed: number;
   /** net/ipv4/vs/expire_nodest_conn: entries of a removed server go with it. */
@@ -67,13 +70,16 @@ export interface Timeouts {
 }
 
 /** How connections are weighed and thresholds kept by a Linux version; both changed in stable trees in mid 2026. */
-export function kernelOptions(version: string): Pick<DirectorOptions, 'loadFormula' | 'overloadRule'> {
+export function kernelOptions(
+  version: string,
+): Pick<DirectorOptions, 'loadFormula' | 'overloadRule' | 'serviceTable'> {
   const [major = 0, minor = 0, patch = 0] = (/\d+(\.\d+)*/.exec(version)?.[0] ?? '').split('.').map(Number);
   const since = CHANGED.find((known) => known[0] === major && known[1] === minor)?.[2];
   const changed = since === undefined ? major > 7 || (major === 7 && minor >= 1) : patch >= since;
+  const serviceTable = major > 7 || (major === 7 && minor >= 1) ? 'growing' : 'fixed';
   return changed
-    ? { loadFormula: 257, overloadRule: 'by-edit-too' }
-    : { loadFormula: 256, overloadRule: 'by-connection' };
+    ? { loadFormula: 257, overloadRule: 'by-edit-too', serviceTable }
+    : { loadFormula: 256, overloadRule: 'by-connection', serviceTable };
 }
 
 /** Stable trees that are known to have the change, with the patch level at which it was seen. */

@@ -56,7 +56,7 @@ export class DirectorTables {
     const family = options.family ?? IPV4;
     const hashes = new AddressHashes(family, options.seed);
     this.jiffies = new Jiffies(options.hz ?? 250, options.jiffies);
-    this.services = new VirtualServers(hashes);
+    this.services = new VirtualServers(hashes, options.serviceTable, options.seed);
     this.servers = new RealServers(this.services);
     if (options.overloadRule !== undefined) this.servers.overloadRule = options.overloadRule;
     this.connections = new Connections(options.connTabBits, options.seed, hashes);

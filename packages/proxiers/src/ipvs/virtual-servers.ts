@@ -1,8 +1,12 @@
-import { TCP, longer } from '@vipsim/sim-core';
+import { TCP, jhash3, longer } from '@vipsim/sim-core';
 import { AddressHashes } from './address-hashes.ts';
 
 const NONE = -1;
 const BUCKETS = 256;
+/** Of the growing table: at least, at most, and buckets for each service (svc_lfactor -3 of the first namespace). */
+const GROWING_MIN = 16;
+const GROWING_MAX = 1 << 20;
+const GROWING_SHARE = 8;
 const FTP = 21;
 const FTP_DATA = 20;
 /** Ports from here on need no privilege (net/ipv4/ip_unprivileged_port_start). */
@@ -25,11 +29,29 @@ export function markBucket(mark: number, mix = 0): number {
 }
 
 /**
+ * How virtual servers are hashed: `fixed`, 256 chains up to Linux 7.0; `growing`, from 7.1 on, where each network
+ * namespace has a table of its own, with eight buckets or more for each service, and a key drawn for it.
+ */
+export type ServiceTable = 'fixed' | 'growing';
+
+/** Buckets of the growing table after it held `size` and now holds `services`. */
+export function growingBuckets(size: number, services: number): number {
+  let wanted = GROWING_SHARE;
+  while (wanted < services * GROWING_SHARE) wanted *= 2;
+  wanted = Math.min(GROWING_MAX, Math.max(GROWING_MIN, wanted));
+  if (wanted > size) return wanted;
+  // Kept as long as a sixteenth would be too small; else shrunk to twice what is wanted.
+  return wanted > size / 16 ? size : Math.max(GROWING_MIN, wanted * 2);
+}
+
+/**
  * Virtual servers: 256 hash chains for the whole host, a new one at the head of its chain, and as many for those
  * by firewall mark. With V servers a search compares about V/512 of them on a hit and V/256 on a miss: not
  * constant.
- * Source: net/netfilter/ipvs/ip_vs_ctl.c, Linux up to 7.0.
- * Not modelled: the table of Linux 7.1, which grows; chains that IPv4 and IPv6 servers share.
+ * The growing table of Linux 7.1 needs about one comparison.
+ * Source: net/netfilter/ipvs/ip_vs_ctl.c, Linux up to 7.0; of the growing table the patches merged for 7.1, whose
+ * order of words in the hash is not known here: with a key drawn at random nobody could tell.
+ * Not modelled: chains that IPv4 and IPv6 servers share; readers that look in both tables while one grows.
  */
 export class VirtualServers {
   /** In the tables now. */
@@ -59,14 +81,25 @@ export class VirtualServers {
   /** Length of that list. */
   servers: Uint32Array = new Uint32Array(16);
   readonly #hashes: AddressHashes;
-  readonly #chains = new Int32Array(BUCKETS).fill(NONE);
+  readonly #growing: boolean;
+  readonly #key: number;
+  #chains = new Int32Array(BUCKETS).fill(NONE);
   readonly #marks = new Int32Array(BUCKETS).fill(NONE);
   #next = new Int32Array(16);
   #ftp = 0;
   #anyPort = 0;
 
-  constructor(hashes = new AddressHashes()) {
+  /** @param key of the growing table, 32 bits. */
+  constructor(hashes = new AddressHashes(), table: ServiceTable = 'fixed', key = 0) {
     this.#hashes = hashes;
+    this.#growing = table === 'growing';
+    this.#key = key;
+    if (this.#growing) this.#chains = new Int32Array(GROWING_MIN).fill(NONE);
+  }
+
+  /** Chains of the table by address. */
+  get buckets(): number {
+    return this.#chains.length;
   }
 
   add(protocol: number, address: number, port: number, persistenceS: number): number {
@@ -77,6 +110,7 @@ export class VirtualServers {
     if (protocol === TCP && port === FTP) this.#ftp++;
     if (port === 0) this.#anyPort++;
     this.#chain(this.#chains, this.#bucketOf(at), at);
+    this.#resize();
     return at;
   }
 
@@ -102,6 +136,7 @@ export class VirtualServers {
     }
     this.live[service] = 0;
     this.count--;
+    this.#resize();
   }
 
   /** The virtual server of exactly this protocol, address and port; -1 if there is none. */
@@ -144,7 +179,9 @@ export class VirtualServers {
 
   /** The chain where a virtual server of this place is, or would be. */
   bucketFor(protocol: number, address: number, port: number): number {
-    return serviceBucket(protocol, this.#hashes.isPlain ? address : this.#hashes.fold(address), port);
+    const fold = this.#hashes.isPlain ? address : this.#hashes.fold(address);
+    if (!this.#growing) return serviceBucket(protocol, fold, port);
+    return jhash3(protocol, port, fold, this.#key) & (this.#chains.length - 1);
   }
 
   #append(persistenceS: number): number {
@@ -160,6 +197,16 @@ export class VirtualServers {
 
   #bucketOf(service: number): number {
     return this.bucketFor(this.protocol[service]!, this.address[service]!, this.port[service]!);
+  }
+
+  /** Another table, where the number of services asks for it; those in a chain stay in their order. */
+  #resize(): void {
+    const size = this.#growing ? growingBuckets(this.#chains.length, this.count) : BUCKETS;
+    if (size === this.#chains.length) return;
+    this.#chains = new Int32Array(size).fill(NONE);
+    for (let at = 0; at < this.rows; at++) {
+      if (this.live[at] === 1 && this.mark[at] === 0) this.#chain(this.#chains, this.#bucketOf(at), at);
+    }
   }
 
   #chain(chains: Int32Array, bucket: number, service: number): void {

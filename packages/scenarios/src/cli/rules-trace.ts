@@ -52,6 +52,9 @@ export function* rulesTrace(flags: RulesTraceFlags): Generator<string> {
   const family = familyOf(flags.packet);
   const facts = factsOf(flags, family);
   const rules = xtables.readRuleset(text, flags.rules, family);
+  if (rules.tables.size === 0) {
+    throw new UsageError(`${flags.rules}: holds no table; wanted what iptables-save or ipvsadm -Sn print`);
+  }
   yield* unknownLines(rules, flags);
   const backend = flags.backend === 'legacy' ? 'legacy' : 'nft';
   const node = new xtables.XtNode({ rules, facts, backend, streams: new Streams(flags.seed ?? '0'), hz: HZ });
