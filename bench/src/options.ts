@@ -73,7 +73,7 @@ export function readOptions(args: readonly string[]): BenchOptions {
     endpoints: quick ? 100_000 : 1_000_000,
     syncs: quick ? 100 : 10_000,
     picks: quick ? 1_000_000 : 5_000_000,
-    steps: quick ? 300_000 : 4_000_000,
+    steps: quick ? 300_000 : 20_000_000,
     turnMsMax: quick ? 500 : 4000,
     parts: values.only.split(',').map((part) => oneOf(part, PARTS)),
     native: values.native,
