@@ -1,14 +1,8 @@
+import { DETECT_LOCAL_OPTIONS } from '../netfilter/detect-local.ts';
 import type { Mode } from '../proxier.ts';
 import { IptablesProxier } from './kube-proxy.ts';
 import { IPTABLES_OPERATIONS } from './operations.ts';
 import { wantedCidrs } from './ruleset-options.ts';
-
-/** As the kernel allows for a name (IFNAMSIZ), and nothing that text would give a meaning. */
-function wantedLink(text: string): string {
-  return /^[A-Za-z0-9._-]{1,14}$/.test(text)
-    ? ''
-    : 'wanted 1 to 14 letters, digits, dots, dashes, underscores';
-}
 
 const OPTIONS = {
   backend: {
@@ -68,24 +62,7 @@ const OPTIONS = {
     about:
       'CIDRs, with commas between: only addresses of the node in them serve NodePorts; primary: its own one; all if empty',
   },
-  detectLocalMode: {
-    kind: 'choice',
-    default: 'ClusterCIDR',
-    choices: ['ClusterCIDR', 'NodeCIDR', 'BridgeInterface', 'InterfaceNamePrefix', 'none'],
-    about: 'how to tell traffic of pods from other traffic; none as with an empty --cluster-cidr',
-  },
-  bridgeInterface: {
-    kind: 'text',
-    default: 'cni0',
-    wanted: wantedLink,
-    about: 'the bridge of detectLocalMode BridgeInterface (detectLocal.bridgeInterface)',
-  },
-  interfaceNamePrefix: {
-    kind: 'text',
-    default: 'veth',
-    wanted: wantedLink,
-    about: 'what pod interfaces begin with, for detectLocalMode InterfaceNamePrefix (detectLocal)',
-  },
+  ...DETECT_LOCAL_OPTIONS,
   nfacct: {
     kind: 'boolean',
     default: false,

@@ -1,6 +1,7 @@
+import { DETECT_LOCAL_OPTIONS } from '../netfilter/detect-local.ts';
 import type { Mode, NodeContext, OptionSpecs, OptionsOf } from '../proxier.ts';
 import { IPVS_OPERATIONS } from './operations.ts';
-import { wantedAddresses, wantedCidrs, wantedLink, wantedNodePortCidrs } from './node-settings.ts';
+import { wantedAddresses, wantedCidrs, wantedNodePortCidrs } from './node-settings.ts';
 import { IpvsProxier, IPVS_FORMATS } from './proxier.ts';
 import { SCHEDULER_NAMES } from './schedulers/create.ts';
 import { wantedVersion } from './start-up.ts';
@@ -68,24 +69,7 @@ export const ipvsOptions = {
     max: 31,
     about: 'bit of the packet mark that asks for masquerading (--iptables-masquerade-bit)',
   },
-  detectLocalMode: {
-    kind: 'choice',
-    default: 'ClusterCIDR',
-    choices: ['ClusterCIDR', 'NodeCIDR', 'BridgeInterface', 'InterfaceNamePrefix', 'none'],
-    about: 'how to tell traffic of pods from other traffic; none as with an empty --cluster-cidr',
-  },
-  bridgeInterface: {
-    kind: 'text',
-    default: 'cni0',
-    wanted: wantedLink,
-    about: 'the bridge of detectLocalMode BridgeInterface (detectLocal.bridgeInterface)',
-  },
-  interfaceNamePrefix: {
-    kind: 'text',
-    default: 'veth',
-    wanted: wantedLink,
-    about: 'what pod interfaces begin with, for detectLocalMode InterfaceNamePrefix (detectLocal)',
-  },
+  ...DETECT_LOCAL_OPTIONS,
   nodePortAddresses: {
     kind: 'text',
     default: '',

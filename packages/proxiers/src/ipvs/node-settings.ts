@@ -64,13 +64,6 @@ export function wantedAddresses(text: string): string {
   return good ? '' : 'wanted IP addresses with commas between, such as 172.17.0.1,10.244.0.1';
 }
 
-/** As the kernel allows for a name (IFNAMSIZ), and nothing that text would give a meaning. */
-export function wantedLink(text: string): string {
-  return /^[A-Za-z0-9._-]{1,14}$/.test(text)
-    ? ''
-    : 'wanted 1 to 14 letters, digits, dots, dashes, underscores';
-}
-
 function isCidr(text: string): boolean {
   if (!text.includes(':')) return parseCidr(text) !== undefined;
   const [address, prefix, more] = text.split('/');
