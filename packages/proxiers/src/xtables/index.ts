@@ -1,5 +1,5 @@
 // Any iptables-save text: read, printed, walked.
-export * from './address.ts';
+export * from '../netfilter/address.ts';
 export { parseWhole } from './options.ts';
 export { protocolNumber, protocolText } from './protocol.ts';
 export * from './rule.ts';
@@ -7,7 +7,7 @@ export * from './ruleset.ts';
 export { readRuleset, restore, type RestoreOptions } from './restore.ts';
 export { ruleText, saveLines, tableLines, type SaveOptions } from './save.ts';
 export { RecentList, RecentTables, type RecentEntry } from './recent.ts';
-export { type Flow, type Tuple } from './flows.ts';
+export { type Flow, type Tuple } from '../netfilter/flows.ts';
 export { XtNode, flowText, answerTo, type NodeFacts, type XtNodeOptions, type XtOutcome } from './node.ts';
 export { probabilityText as savedProbability } from './matches/statistic.ts';
 export type { XtPacket } from './skb.ts';

@@ -1,6 +1,13 @@
 import { FROM_HOST, RST, TCP, type Stream, type Streams } from '@vipsim/sim-core';
 import type { Recorder } from '../proxier.ts';
-import { formatAddress, isInside, parseNetwork, sameAddress, type Address, type Network } from './address.ts';
+import {
+  formatAddress,
+  isInside,
+  parseNetwork,
+  sameAddress,
+  type Address,
+  type Network,
+} from '../netfilter/address.ts';
 import {
   Flows,
   advance,
@@ -12,8 +19,8 @@ import {
   type Flow,
   type Found,
   type Tuple,
-} from './flows.ts';
-import { bind, destinationOf, sourceOf } from './nat.ts';
+} from '../netfilter/flows.ts';
+import { bind, destinationOf, sourceOf } from '../netfilter/nat.ts';
 import type { Ruleset } from './ruleset.ts';
 import {
   CT_DNAT,
@@ -349,7 +356,7 @@ export class XtNode {
     const { nowNs, world } = run;
     // A dry walk must not move the stream of ports.
     const below = this.offset ?? ((bound: number) => (world.dry ? 0 : this.#ports.below(bound)));
-    return { flows: this.flows, nowNs, world, below };
+    return { flows: this.flows, nowNs, below };
   }
 
   #isPod(address: Address): boolean {

@@ -1,4 +1,4 @@
-import type { Family } from './address.ts';
+import type { Family } from '../netfilter/address.ts';
 import { fault, type Place, type Token } from './token.ts';
 
 /** Options that an extension takes: their names, aliases included, each with its proper name and arguments. */

@@ -1,4 +1,4 @@
-import { formatAddress, type Address } from './address.ts';
+import { formatAddress, type Address } from '../netfilter/address.ts';
 
 /** Addresses that a list holds: xt_recent's module parameter ip_list_tot. */
 const LIST_MAX = 100;

@@ -1,4 +1,4 @@
-import { formatNetwork, parseNetwork, type Family } from './address.ts';
+import { formatNetwork, parseNetwork, type Family } from '../netfilter/address.ts';
 import { MATCHES } from './matches/extensions.ts';
 import { Options, type OptionNames, type OptionUse } from './options.ts';
 import { protocolNumber, protocolText } from './protocol.ts';

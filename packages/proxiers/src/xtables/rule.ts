@@ -1,4 +1,7 @@
-import type { Address, Network } from './address.ts';
+import type { Network } from '../netfilter/address.ts';
+import type { NatTarget } from '../netfilter/nat.ts';
+
+export type { NatTarget };
 import type { Skb, World } from './skb.ts';
 
 /** The tests that belong to a rule itself and are made before any match. */
@@ -51,19 +54,6 @@ export type Target =
       readonly untracks: boolean;
     }
   | { readonly kind: 'unknown'; readonly name: string; readonly options: string };
-
-export interface NatTarget {
-  readonly kind: 'nat';
-  readonly name: 'DNAT' | 'SNAT' | 'MASQUERADE' | 'REDIRECT';
-  /** First and last address; absent where the node's own is meant or the address stays. */
-  readonly addresses?: readonly [Address, Address];
-  readonly ports?: readonly [number, number];
-  /** `--to-destination …:1000-2000/3000`: ports are counted from here. */
-  readonly basePort?: number;
-  readonly random: boolean;
-  readonly randomFully: boolean;
-  readonly persistent: boolean;
-}
 
 export interface Rule {
   readonly selector: Selector;

@@ -1,4 +1,4 @@
-import type { Family } from './address.ts';
+import type { Family } from '../netfilter/address.ts';
 import { RecentTables } from './recent.ts';
 import { BUILT_IN, type Chain, type Rule, type Table } from './rule.ts';
 

@@ -1,4 +1,4 @@
-import { formatNetwork } from './address.ts';
+import { formatNetwork } from '../netfilter/address.ts';
 import { protocolText } from './protocol.ts';
 import type { AddressTest, LinkTest, Rule, Selector, Table } from './rule.ts';
 import { printedChains, type Ruleset } from './ruleset.ts';

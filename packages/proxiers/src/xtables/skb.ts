@@ -1,5 +1,5 @@
 import type { Origin } from '@vipsim/sim-core';
-import type { Address } from './address.ts';
+import type { Address } from '../netfilter/address.ts';
 import type { RecentTables } from './recent.ts';
 
 /** Bits of `--ctstate`. */

@@ -1,5 +1,5 @@
 import type { Recorder } from '../proxier.ts';
-import { isInside } from './address.ts';
+import { isInside } from '../netfilter/address.ts';
 import type { AddressTest, Chain, LinkTest, NatTarget, Rule, Table } from './rule.ts';
 import { ruleText } from './save.ts';
 import type { Skb, World } from './skb.ts';

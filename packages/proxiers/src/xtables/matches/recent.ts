@@ -1,4 +1,4 @@
-import { formatAddress, parseAddress, prefixMask } from '../address.ts';
+import { formatAddress, parseAddress, prefixMask } from '../../netfilter/address.ts';
 import type { OptionNames, Options } from '../options.ts';
 import { quoted } from '../token.ts';
 import type { Match } from '../rule.ts';

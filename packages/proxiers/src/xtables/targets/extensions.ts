@@ -1,4 +1,4 @@
-import { formatAddress, parseAddress, type Address } from '../address.ts';
+import { formatAddress, parseAddress, type Address } from '../../netfilter/address.ts';
 import { hex, valueAndMask } from '../matches/state.ts';
 import { parsePorts, parseWhole, type OptionNames, type Options } from '../options.ts';
 import type { NatTarget, Target } from '../rule.ts';

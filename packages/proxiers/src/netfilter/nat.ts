@@ -1,11 +1,23 @@
 import { sameAddress, type Address } from './address.ts';
 import { inverse, type Flow, type Flows, type Tuple } from './flows.ts';
-import type { NatTarget } from './rule.ts';
-import type { World } from './skb.ts';
 
 /** Rounds of 128, 64, 32, 16 and 8 ports are tried before the kernel gives up. */
 const ATTEMPTS_FIRST = 128;
 const ATTEMPTS_LAST = 16;
+
+/** What a rule asks of NAT. */
+export interface NatTarget {
+  readonly kind: 'nat';
+  readonly name: 'DNAT' | 'SNAT' | 'MASQUERADE' | 'REDIRECT';
+  /** First and last address; absent where the node's own is meant or the address stays. */
+  readonly addresses?: readonly [Address, Address];
+  readonly ports?: readonly [number, number];
+  /** `--to-destination …:1000-2000/3000`: ports are counted from here. */
+  readonly basePort?: number;
+  readonly random: boolean;
+  readonly randomFully: boolean;
+  readonly persistent: boolean;
+}
 
 /** What the binding of a source or a destination may ask. */
 export interface Binding {
@@ -13,7 +25,6 @@ export interface Binding {
   readonly nowNs: number;
   /** A whole number below `bound`, at random. */
   below(bound: number): number;
-  readonly world: World;
 }
 
 /**
