@@ -1,6 +1,6 @@
 // ns-3: its schedulers alone (Insert, RemoveNext), its whole event loop, and the pipeline and timers on that loop.
 // Arguments: "hold" SCHEDULER columns warm-up holds ms | "loop" SCHEDULER columns warm-up holds ms
-//          | "pipeline" SCHEDULER columns packets     | "timers" SCHEDULER columns packets timeoutNs
+//          | "pipeline" SCHEDULER columns packets wireNs | "timers" SCHEDULER columns packets timeoutNs
 #include "columns.hpp"
 #include <cstdint>
 #include <cstring>
@@ -88,8 +88,8 @@ static int loop(char **argv) {
 }
 
 static std::deque<int64_t> waiting;
-static long packets = 0, sent = 0, delivered = 0;
-static int64_t sojourn = 0;
+static long packets = 0, sent = 0, arrived = 0, delivered = 0;
+static int64_t sojourn = 0, wireNs = 0;
 
 static void depart() {
   sojourn += Simulator::Now().GetNanoSeconds() - waiting.front();
@@ -101,15 +101,24 @@ static void depart() {
 static void arrive() {
   waiting.push_back(Simulator::Now().GetNanoSeconds());
   if (waiting.size() == 1) Simulator::Schedule(NanoSeconds(secondColumn[delivered & columnMask]), &depart);
-  if (++sent < packets) Simulator::Schedule(NanoSeconds(firstColumn[sent & columnMask]), &arrive);
+  arrived++;
+  if (wireNs == 0 && arrived < packets) {
+    Simulator::Schedule(NanoSeconds(firstColumn[arrived & columnMask]), &arrive);
+  }
+}
+
+static void sendOne() {
+  Simulator::Schedule(NanoSeconds(wireNs), &arrive);
+  if (++sent < packets) Simulator::Schedule(NanoSeconds(firstColumn[sent & columnMask]), &sendOne);
 }
 
 static int pipeline(char **argv) {
   readInto(argv[3]);
   packets = std::atol(argv[4]);
+  wireNs = std::atoll(argv[5]);
   Simulator::SetScheduler(factoryOf(argv[2]));
   const double start = nowNs();
-  Simulator::Schedule(NanoSeconds(firstColumn[0]), &arrive);
+  Simulator::Schedule(NanoSeconds(firstColumn[0]), wireNs == 0 ? &arrive : &sendOne);
   Simulator::Run();
   std::printf("{\"ns\":%.3f,\"result\":%lld}\n", (nowNs() - start) / packets, static_cast<long long>(sojourn));
   return 0;
@@ -146,7 +155,7 @@ static int retransmission(char **argv) {
 int main(int argc, char **argv) {
   if (argc == 7 && std::strcmp(argv[1], "hold") == 0) return hold(argv);
   if (argc == 7 && std::strcmp(argv[1], "loop") == 0) return loop(argv);
-  if (argc == 5 && std::strcmp(argv[1], "pipeline") == 0) return pipeline(argv);
+  if (argc == 6 && std::strcmp(argv[1], "pipeline") == 0) return pipeline(argv);
   if (argc == 6 && std::strcmp(argv[1], "timers") == 0) return retransmission(argv);
   return 2;
 }

@@ -1,5 +1,5 @@
-// M/M/1 (source, queue, server, sink) as events of std::priority_queue, dispatched by a switch or by std::function.
-// Arguments: columns file (gaps between arrivals, service times), packets, "switch" or "function".
+// M/M/1 (source, wire, queue, server, sink) as events of std::priority_queue, dispatched by a switch or std::function.
+// Arguments: columns file (gaps between arrivals, service times), packets, "switch" or "function", ns on the wire.
 #include "columns.hpp"
 #include <cstdint>
 #include <cstring>
@@ -26,19 +26,25 @@ template <typename Action> struct Line {
   std::deque<int64_t> waiting;
   size_t mask;
   uint64_t sequence = 0;
-  int64_t now = 0, sojourn = 0;
-  long packets, sent = 0, delivered = 0;
+  int64_t now = 0, sojourn = 0, wire;
+  long packets, sent = 0, arrived = 0, delivered = 0;
 
-  Line(const std::vector<std::vector<double>> &columns, long packets)
+  Line(const std::vector<std::vector<double>> &columns, long packets, int64_t wire)
       : gaps(columns[0].begin(), columns[0].end()), services(columns[1].begin(), columns[1].end()),
-        mask(gaps.size() - 1), packets(packets) {}
+        mask(gaps.size() - 1), wire(wire), packets(packets) {}
 
   void at(int64_t atNs, Action action) { events.push({atNs, sequence++, std::move(action)}); }
 
+  void send(const Action &sendAgain, const Action &arrive) {
+    at(now + wire, arrive);
+    if (++sent < packets) at(now + gaps[sent & mask], sendAgain);
+  }
+
   void arrive(const Action &arriveAgain, const Action &depart) {
     waiting.push_back(now);
+    arrived++;
     if (waiting.size() == 1) at(now + services[delivered & mask], depart);
-    if (++sent < packets) at(now + gaps[sent & mask], arriveAgain);
+    if (wire == 0 && arrived < packets) at(now + gaps[arrived & mask], arriveAgain);
   }
 
   void leave(const Action &departAgain) {
@@ -49,16 +55,20 @@ template <typename Action> struct Line {
   }
 };
 
-static double bySwitch(const std::vector<std::vector<double>> &columns, long packets, int64_t &sojourn) {
-  enum Kind { ARRIVE, DEPART };
-  Line<Kind> line(columns, packets);
+static double bySwitch(const std::vector<std::vector<double>> &columns, long packets, int64_t wire,
+                       int64_t &sojourn) {
+  enum Kind { SEND, ARRIVE, DEPART };
+  Line<Kind> line(columns, packets, wire);
   const double start = nowNs();
-  line.at(line.gaps[0], ARRIVE);
+  line.at(line.gaps[0], wire == 0 ? ARRIVE : SEND);
   while (!line.events.empty()) {
     const auto event = line.events.top();
     line.events.pop();
     line.now = event.atNs;
     switch (event.action) {
+    case SEND:
+      line.send(SEND, ARRIVE);
+      break;
     case ARRIVE:
       line.arrive(ARRIVE, DEPART);
       break;
@@ -71,14 +81,16 @@ static double bySwitch(const std::vector<std::vector<double>> &columns, long pac
   return nowNs() - start;
 }
 
-static double byFunction(const std::vector<std::vector<double>> &columns, long packets, int64_t &sojourn) {
+static double byFunction(const std::vector<std::vector<double>> &columns, long packets, int64_t wire,
+                         int64_t &sojourn) {
   using Action = std::function<void()>;
-  Line<Action> line(columns, packets);
-  Action arrive, depart;
+  Line<Action> line(columns, packets, wire);
+  Action send, arrive, depart;
+  send = [&] { line.send([&] { send(); }, [&] { arrive(); }); };
   arrive = [&] { line.arrive([&] { arrive(); }, [&] { depart(); }); };
   depart = [&] { line.leave([&] { depart(); }); };
   const double start = nowNs();
-  line.at(line.gaps[0], [&] { arrive(); });
+  line.at(line.gaps[0], wire == 0 ? Action([&] { arrive(); }) : Action([&] { send(); }));
   while (!line.events.empty()) {
     const auto event = line.events.top();
     line.events.pop();
@@ -90,12 +102,13 @@ static double byFunction(const std::vector<std::vector<double>> &columns, long p
 }
 
 int main(int argc, char **argv) {
-  if (argc != 4) return 2;
+  if (argc != 5) return 2;
   const auto columns = readColumns(argv[1]);
   const long packets = std::atol(argv[2]);
+  const int64_t wire = std::atoll(argv[4]);
   int64_t sojourn = 0;
   const bool functions = std::strcmp(argv[3], "function") == 0;
   const double elapsed =
-      functions ? byFunction(columns, packets, sojourn) : bySwitch(columns, packets, sojourn);
+      functions ? byFunction(columns, packets, wire, sojourn) : bySwitch(columns, packets, wire, sojourn);
   std::printf("{\"ns\":%.3f,\"result\":%lld}\n", elapsed / packets, static_cast<long long>(sojourn));
 }

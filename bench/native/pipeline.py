@@ -1,4 +1,4 @@
-"""M/M/1 in SimPy. Arguments: columns file (gaps between arrivals, service times), packets."""
+"""M/M/1 in SimPy. Arguments: columns file (gaps between arrivals, service times), packets, ns on the wire before."""
 
 import array
 import json
@@ -24,6 +24,7 @@ def read_columns(path):
 def main():
     gaps, services = read_columns(sys.argv[1])
     packets = int(sys.argv[2])
+    wire_ns = int(sys.argv[3])
     mask = len(gaps) - 1
     env = simpy.Environment()
     server = simpy.Resource(env, capacity=1)
@@ -31,6 +32,8 @@ def main():
 
     def packet(number):
         nonlocal spent
+        if wire_ns > 0:
+            yield env.timeout(wire_ns)
         arrived_ns = env.now
         with server.request() as turn:
             yield turn

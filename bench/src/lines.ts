@@ -3,10 +3,11 @@ import { packetProcessLine, serverProcessLine } from './process-lines.ts';
 import { simjsLine, simscriptLine } from './rival-lines.ts';
 
 /**
- * A packet pipeline, M/M/1: a source, a queue, a server, a sink. Two events a packet (arrival, departure), few pending:
- * what is measured is the way of an event through the simulator. Gaps and service times are drawn beforehand,
- * `gaps[i]` and `services[i]` of packet i, repeating. The result is the time that all packets spent, ns, which is
- * equal in all ways to write it.
+ * A packet pipeline, M/M/1: a source, a wire, a queue, a server, a sink. Without a wire a packet is two events
+ * (arrival, departure) and few are pending: what is measured is the way of an event through the simulator. A wire of
+ * `wireNs` makes it three (sending, arrival, departure), with as many pending as are on the wire. Gaps and service
+ * times are drawn beforehand, `gaps[i]` and `services[i]` of packet i, repeating. The result is the time that all
+ * packets spent in queue and server, ns, which is equal in all ways to write it, whatever the wire.
  */
 export interface Line {
   readonly name: string;
@@ -17,29 +18,34 @@ export interface Line {
     gaps: Float64Array,
     services: Float64Array,
     packets: number,
+    wireNs: number,
   ) => () => number | Promise<number>;
+  /** It is written with a wire, too. */
+  readonly wire?: boolean;
 }
 
 export const LINES: readonly Line[] = [
   {
     name: 'vipsim',
     note: 'kinds of event, default queue',
-    prepare: (gaps, services, packets) => kindLine(new Simulation(), gaps, services, packets),
+    prepare: (...work) => kindLine(new Simulation(), ...work),
+    wire: true,
   },
   { name: 'vipsim closures', note: '`schedule` with a function for each event', prepare: closureLine },
   {
     name: 'vipsim HeapEventQueue',
     note: 'kinds of event, reference queue',
-    prepare: (gaps, services, packets) =>
-      kindLine(new Simulation({ queue: new HeapEventQueue() }), gaps, services, packets),
+    prepare: (...work) => kindLine(new Simulation({ queue: new HeapEventQueue() }), ...work),
+    wire: true,
   },
   { name: 'vipsim processes', note: 'source and server are generators', prepare: serverProcessLine },
   {
     name: 'vipsim packet processes',
     note: 'a generator for each packet, and a Resource',
     prepare: packetProcessLine,
+    wire: true,
   },
-  { name: 'simjs', note: 'timer and facility', packetsMax: 500_000, prepare: simjsLine },
+  { name: 'simjs', note: 'timer and facility', packetsMax: 500_000, prepare: simjsLine, wire: true },
   { name: 'simscript', note: 'entities and a queue', packetsMax: 5_000, prepare: simscriptLine },
 ];
 
@@ -57,25 +63,29 @@ function kindLine(
   gaps: Float64Array,
   services: Float64Array,
   packets: number,
+  wireNs: number,
 ): () => number {
   const mask = gaps.length - 1;
   const waiting = new Float64Array(ROOM);
   const spent = new Float64Array(1);
   let sent = 0;
+  let arrived = 0;
   let delivered = 0;
   const arrive = simulation.on(() => {
-    const { nowNs } = simulation;
-    waiting[sent & (ROOM - 1)] = nowNs;
-    if (sent === delivered) simulation.post(services[delivered & mask]!, depart);
-    if (++sent < packets) simulation.post(gaps[sent & mask]!, arrive);
+    waiting[arrived & (ROOM - 1)] = simulation.nowNs;
+    if (arrived++ === delivered) simulation.post(services[delivered & mask]!, depart);
+    if (wireNs === 0 && arrived < packets) simulation.post(gaps[arrived & mask]!, arrive);
+  });
+  const send = simulation.on(() => {
+    simulation.post(wireNs, arrive);
+    if (++sent < packets) simulation.post(gaps[sent & mask]!, send);
   });
   const depart = simulation.on(() => {
-    const { nowNs } = simulation;
-    spent[0]! += nowNs - waiting[delivered & (ROOM - 1)]!;
-    if (++delivered < sent) simulation.post(services[delivered & mask]!, depart);
+    spent[0]! += simulation.nowNs - waiting[delivered & (ROOM - 1)]!;
+    if (++delivered < arrived) simulation.post(services[delivered & mask]!, depart);
   });
   return () => {
-    simulation.at(gaps[0]!, arrive);
+    simulation.at(gaps[0]!, wireNs === 0 ? arrive : send);
     simulation.run();
     return spent[0]!;
   };

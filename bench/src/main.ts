@@ -8,7 +8,7 @@ import { connectionsTable, measureConnections } from './ipvs-connections.ts';
 import { ipvsTable, measureIpvs } from './ipvs.ts';
 import { compileNative, type Native } from './native.ts';
 import { readOptions, USAGE, type BenchOptions } from './options.ts';
-import { measurePipeline, measureTimers } from './pipeline.ts';
+import { measurePipeline, measureTimers, WIRE_NS } from './pipeline.ts';
 import {
   asMarkdown,
   asText,
@@ -55,8 +55,12 @@ function bench(options: BenchOptions, folder: string): void {
   const hold = options.parts.includes('hold') ? holdScores(options, folder, native) : [];
   for (const table of holdTables(hold)) show(table);
   const { packets, rounds } = options;
-  const pipeline = options.parts.includes('pipeline') ? measurePipeline(packets, rounds, folder, native) : [];
-  if (pipeline.length > 0) show(packetTable(`M/M/1 pipeline, ${packets} packets`, pipeline));
+  const [pipeline, wired] = [0, WIRE_NS].map((wireNs) =>
+    options.parts.includes('pipeline') ? measurePipeline(wireNs, packets, rounds, folder, native) : [],
+  );
+  if (pipeline!.length > 0) show(packetTable(`M/M/1 pipeline, ${packets} packets`, pipeline!));
+  if (wired!.length > 0)
+    show(packetTable(`M/M/1 pipeline behind a wire of 1 ms, ${packets} packets`, wired!));
   const timers = options.parts.includes('timers') ? measureTimers(packets, rounds, folder, native) : [];
   if (timers.length > 0)
     show(packetTable(`Retransmission timers of 10,000 flows, ${packets} packets`, timers));
@@ -80,6 +84,7 @@ function bench(options: BenchOptions, folder: string): void {
       options,
       hold,
       pipeline,
+      wired,
       timers,
       iptables: walked,
       ipvs: picked,

@@ -14,8 +14,12 @@ const GAP_NS = 1000;
 const SERVICE_NS = 800;
 const SIMPY_PACKETS_MAX = 100_000;
 
-/** M/M/1 in every simulator, ns per packet. */
+/** A wire of 200 km: about a thousand packets are on it. */
+export const WIRE_NS = 1_000_000;
+
+/** M/M/1 in every simulator, ns per packet; behind a wire of `wireNs` if that is above 0. */
 export function measurePipeline(
+  wireNs: number,
   packets: number,
   rounds: number,
   folder: string,
@@ -26,26 +30,32 @@ export function measurePipeline(
     exponentialColumn('gap', GAP_NS, INCREMENTS),
     exponentialColumn('service', SERVICE_NS, INCREMENTS),
   ]);
-  const contenders: Contender[] = LINES.map(({ name, note, packetsMax = Infinity }) => {
+  const lines = LINES.filter(({ wire }) => wire === true || wireNs === 0);
+  const contenders: Contender[] = lines.map(({ name, note, packetsMax = Infinity }) => {
     const own = Math.min(packets, packetsMax);
     return {
       name,
       note: own < packets ? `${note}; ${own} packets` : note,
       agrees: own === packets,
-      turn: () => nodeTurn({ bench: 'pipeline', name, columns, packets: own }),
+      turn: () => nodeTurn({ bench: 'pipeline', name, columns, packets: own, wireNs }),
     };
   });
-  if (native !== undefined) contenders.push(...nativeLines(native, columns, packets));
-  contenders.push(...simpyLine(columns, packets));
+  if (native !== undefined) contenders.push(...nativeLines(native, columns, packets, wireNs));
+  contenders.push(...simpyLine(columns, packets, wireNs));
   return contest(contenders, rounds);
 }
 
-function nativeLines({ pipeline, ns3 }: Native, columns: string, packets: number): Contender[] {
+function nativeLines(
+  { pipeline, ns3 }: Native,
+  columns: string,
+  packets: number,
+  wireNs: number,
+): Contender[] {
   const contenders: Contender[] = ['switch', 'function'].map((way) => ({
     name: `C++ std::priority_queue, ${way}`,
     note: way === 'switch' ? 'kinds of event' : 'std::function for each event',
     agrees: true,
-    turn: () => commandTurn(pipeline, [columns, String(packets), way]),
+    turn: () => commandTurn(pipeline, [columns, String(packets), way, String(wireNs)]),
   }));
   if (ns3 === undefined) return contenders;
   for (const scheduler of NS3_SCHEDULERS) {
@@ -53,14 +63,14 @@ function nativeLines({ pipeline, ns3 }: Native, columns: string, packets: number
       name: `ns-3 ${scheduler}`,
       note: 'Simulator::Schedule',
       agrees: true,
-      turn: () => commandTurn(ns3, ['pipeline', scheduler, columns, String(packets)]),
+      turn: () => commandTurn(ns3, ['pipeline', scheduler, columns, String(packets), String(wireNs)]),
     });
   }
   return contenders;
 }
 
 /** SimPy, where Python has it. */
-function simpyLine(columns: string, packets: number): Contender[] {
+function simpyLine(columns: string, packets: number, wireNs: number): Contender[] {
   const python = spawnSync('python3', ['-c', 'import simpy; simpy.Environment; print(simpy.__version__)'], {
     encoding: 'utf8',
   });
@@ -75,7 +85,7 @@ function simpyLine(columns: string, packets: number): Contender[] {
       name: `SimPy ${python.stdout.trim()}`,
       note: `processes and a Resource${own < packets ? `; ${own} packets` : ''}`,
       agrees: own === packets,
-      turn: () => commandTurn('python3', [script, columns, String(own)]),
+      turn: () => commandTurn('python3', [script, columns, String(own), String(wireNs)]),
     },
   ];
 }

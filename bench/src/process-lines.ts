@@ -3,13 +3,19 @@ import { Environment, Resource, type Event, type ProcessSteps } from '@vipsim/si
 /** The pipeline written as processes. */
 
 /** As one would write it: a process for each packet, which asks for the server, is served, and leaves. */
-export function packetProcessLine(gaps: Float64Array, services: Float64Array, packets: number): () => number {
+export function packetProcessLine(
+  gaps: Float64Array,
+  services: Float64Array,
+  packets: number,
+  wireNs: number,
+): () => number {
   const mask = gaps.length - 1;
   const env = new Environment();
   const server = new Resource(env, { capacity: 1 });
   const spent = new Float64Array(1);
 
   function* packet(number: number): ProcessSteps {
+    if (wireNs > 0) yield wireNs;
     const arrivedNs = env.nowNs;
     const request = server.request();
     yield* request;

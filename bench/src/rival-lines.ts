@@ -3,22 +3,33 @@ import { createRequire } from 'node:module';
 /** The pipeline on other simulators, each in its own idiom. */
 
 /** simjs 2.0.3: an event is an object and a callback; the facility queues and serves. */
-export function simjsLine(gaps: Float64Array, services: Float64Array, packets: number): () => number {
+export function simjsLine(
+  gaps: Float64Array,
+  services: Float64Array,
+  packets: number,
+  wireNs: number,
+): () => number {
   const { Sim, Entity, Facility } = requireSimjs();
   const mask = gaps.length - 1;
   const sim = new Sim();
   const server = new Facility('server');
   let spent = 0;
   let sent = 0;
+  let arrived = 0;
   class Source extends Entity {
     start(): void {
-      this.setTimer(gaps[0]!).done(this.arrive, this);
+      this.setTimer(gaps[0]!).done(wireNs === 0 ? this.arrive : this.send, this);
+    }
+
+    send(): void {
+      this.setTimer(wireNs).done(this.arrive, this);
+      if (++sent < packets) this.setTimer(gaps[sent & mask]!).done(this.send, this);
     }
 
     arrive(): void {
-      const packet = sent++;
+      const packet = arrived++;
       this.useFacility(server, services[packet & mask]!).done(this.depart, this, this.time());
-      if (sent < packets) this.setTimer(gaps[sent & mask]!).done(this.arrive, this);
+      if (wireNs === 0 && arrived < packets) this.setTimer(gaps[arrived & mask]!).done(this.arrive, this);
     }
 
     depart(arrivedNs: number): void {

@@ -19,7 +19,13 @@ export type TurnRequest =
       /** Stop measuring after that long, ms. */
       readonly msMax: number;
     }
-  | { readonly bench: 'pipeline'; readonly name: string; readonly columns: string; readonly packets: number }
+  | {
+      readonly bench: 'pipeline';
+      readonly name: string;
+      readonly columns: string;
+      readonly packets: number;
+      readonly wireNs: number;
+    }
   | { readonly bench: 'timers'; readonly name: string; readonly columns: string; readonly packets: number }
   | IptablesRequest
   | IpvsRequest
@@ -47,10 +53,12 @@ export async function takeTurn(request: TurnRequest): Promise<TurnResult> {
   if (request.bench === 'ipvs-connections') return takeConnectionsTurn(request);
   if (request.bench !== 'pipeline' && request.bench !== 'timers') return takeIptablesTurn(request);
   const [first, second] = readColumns(request.columns);
-  const subject = request.bench === 'pipeline' ? lineNamed(request.name) : timersNamed(request.name);
+  const { name } = request;
+  const wireNs = request.bench === 'pipeline' ? request.wireNs : 0;
+  const prepare = request.bench === 'pipeline' ? lineNamed(name).prepare : timersNamed(name).prepare;
   // Once on a subject of its own, a tenth as long: what is measured is the simulator, not V8 compiling it.
-  await subject.prepare(first!, second!, Math.ceil(request.packets / 10))();
-  const run = subject.prepare(first!, second!, request.packets);
+  await prepare(first!, second!, Math.ceil(request.packets / 10), wireNs)();
+  const run = prepare(first!, second!, request.packets, wireNs);
   const start = process.hrtime.bigint();
   const result = await run();
   return { ns: nsSince(start) / request.packets, result };

@@ -38,11 +38,16 @@ for (const shape of SHAPE_NAMES) {
   });
 }
 
-test('all simulators bring the packets of the pipeline through in the same time', async (t) => {
+test('all simulators bring the packets of the pipeline through in the same time, wire or not', async (t) => {
   const [gaps, services] = [holdColumns('exponential', 1, 256)[1], holdColumns('uniform', 1, 256)[1]];
   const slower = gaps.map((gap) => gap * 2);
   const results = await Promise.all(
-    LINES.map(async ({ name, prepare }) => ({ name, spentNs: await prepare(slower, services, 500)() })),
+    [0, 40_000].flatMap((wireNs) =>
+      LINES.filter(({ wire }) => wire === true || wireNs === 0).map(async ({ name, prepare }) => ({
+        name: `${name}, ${wireNs} ns of wire`,
+        spentNs: await prepare(slower, services, 500, wireNs)(),
+      })),
+    ),
   );
   for (const { name, spentNs } of results) t.is(spentNs, results[0]!.spentNs, name);
   t.true(results[0]!.spentNs > 500 * 900_000);
