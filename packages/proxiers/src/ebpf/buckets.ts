@@ -2,6 +2,19 @@ import { longer, jhash } from '@vipsim/sim-core';
 
 const NONE = -1;
 
+/** No element could be had: E2BIG of a hash map, ENOSPC of a trie, ENOMEM of an LRU map. */
+export const FULL = -1;
+/** NOEXIST was asked for, and the key is there: EEXIST. */
+export const EXISTS = -2;
+/** EXIST was asked for, and the key is not there: ENOENT. */
+export const ABSENT = -3;
+
+/** Flags of an update: BPF_ANY, BPF_NOEXIST, BPF_EXIST of include/uapi/linux/bpf.h. */
+export const ANY = 0;
+export const NOEXIST = 1;
+export const EXIST = 2;
+export type UpdateFlag = typeof ANY | typeof NOEXIST | typeof EXIST;
+
 /** Sizes of a map's entries. Words are 32 bits, the little-endian reading of the bytes as the kernel lays them out. */
 export interface MapSpec {
   readonly name: string;
@@ -27,6 +40,7 @@ export function elementBytes(spec: MapSpec): number {
 /**
  * The chains that the kernel's hash and LRU hash maps share: elements in columns, linked into buckets at the head.
  * Models: bucket = jhash(key, length, seed) & (buckets − 1); the whole hash is kept and compared before the key.
+ * A seed of 0 is what BPF_F_ZERO_SEED gives.
  * Source: kernel/bpf/hashtab.c. Not modelled: bucket locks, per-CPU values, the nulls list's restart.
  */
 export class Buckets {
@@ -39,6 +53,7 @@ export class Buckets {
   readonly #seed: number;
   readonly #keyWords: number;
   readonly #valueWords: number;
+  // First element + 1: an untouched page of zeros is empty buckets, and costs nothing until something is linked.
   #heads: Int32Array;
   #keys: Uint32Array;
   #values: Uint32Array;
@@ -51,7 +66,7 @@ export class Buckets {
     this.#keyWords = Math.ceil(spec.keyBytes / 4);
     this.#valueWords = spec.valueWords;
     this.key = new Uint32Array(this.#keyWords);
-    this.#heads = new Int32Array(nextPowerOfTwo(spec.maxEntries)).fill(NONE);
+    this.#heads = new Int32Array(nextPowerOfTwo(spec.maxEntries));
     const capacity = Math.min(64, spec.maxEntries);
     this.#keys = new Uint32Array(capacity * this.#keyWords);
     this.#values = new Uint32Array(capacity * this.#valueWords);
@@ -71,7 +86,7 @@ export class Buckets {
   /** The element under `key`, or -1. */
   find(hash: number): number {
     const hashes = this.#hashes;
-    let element = this.#heads[hash & (this.#heads.length - 1)]!;
+    let element = this.#heads[hash & (this.#heads.length - 1)]! - 1;
     let steps = 0;
     while (element !== NONE) {
       steps++;
@@ -89,28 +104,28 @@ export class Buckets {
     const from = element * this.#keyWords;
     for (let word = 0; word < this.#keyWords; word++) this.#keys[from + word] = this.key[word]!;
     this.#hashes[element] = hash;
-    this.#next[element] = this.#heads[bucket]!;
-    this.#heads[bucket] = element;
+    this.#next[element] = this.#heads[bucket]! - 1;
+    this.#heads[bucket] = element + 1;
   }
 
   unlink(element: number): void {
     const next = this.#next;
     const bucket = this.#hashes[element]! & (this.#heads.length - 1);
-    let at = this.#heads[bucket]!;
+    let at = this.#heads[bucket]! - 1;
     if (at === element) {
-      this.#heads[bucket] = next[element]!;
+      this.#heads[bucket] = next[element]! + 1;
       return;
     }
     while (next[at] !== element) at = next[at]!;
     next[at] = next[element]!;
   }
 
-  /** Move an element to the head of its bucket, as replacing it does. */
-  relink(element: number): void {
-    this.unlink(element);
-    const bucket = this.#hashes[element]! & (this.#heads.length - 1);
-    this.#next[element] = this.#heads[bucket]!;
-    this.#heads[bucket] = element;
+  /** Linked elements as BPF_MAP_GET_NEXT_KEY goes through them: by bucket, each from its head. */
+  *elements(): Generator<number> {
+    for (let bucket = 0; bucket < this.#heads.length; bucket++) {
+      let element = this.#heads[bucket]! - 1;
+      for (; element !== NONE; element = this.#next[element]!) yield element;
+    }
   }
 
   keyWord(element: number, word: number): number {
@@ -128,14 +143,14 @@ export class Buckets {
   /** Spread the linked elements over the buckets of a map of `maxEntries`: a new map with the old one's content. */
   resize(maxEntries: number): void {
     const old = this.#heads;
-    this.#heads = new Int32Array(nextPowerOfTwo(maxEntries)).fill(NONE);
+    this.#heads = new Int32Array(nextPowerOfTwo(maxEntries));
     const mask = this.#heads.length - 1;
     for (let bucket = 0; bucket < old.length; bucket++) {
-      for (let element = old[bucket]!; element !== NONE;) {
+      for (let element = old[bucket]! - 1; element !== NONE; ) {
         const following = this.#next[element]!;
         const to = this.#hashes[element]! & mask;
-        this.#next[element] = this.#heads[to]!;
-        this.#heads[to] = element;
+        this.#next[element] = this.#heads[to]! - 1;
+        this.#heads[to] = element + 1;
         element = following;
       }
     }

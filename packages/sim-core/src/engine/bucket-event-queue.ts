@@ -1,8 +1,9 @@
 import type { EventHandle, EventQueue, FiredEvent } from './event-queue.ts';
-import { NEAR_MAX } from './event-front.ts';
 import { EventZones } from './event-zones.ts';
 
 const NIL = -1;
+/** Up to so many events are kept in one sorted array; with more, buckets are faster. */
+const FEW = 12;
 const BUCKETS_MIN = 64;
 const BUCKETS_MAX = 1 << 22;
 /** Above so many records, caches no longer hold them all: fewer buckets then, with more in each. */
@@ -34,7 +35,7 @@ export class BucketEventQueue extends EventZones implements EventQueue {
   private live = 0;
   /** Cancelled records not yet met. */
   private dead = 0;
-  private growAt = NEAR_MAX;
+  private growAt = FEW;
   /** Refills of the near array until the next look; a look also comes when only a quarter is left. */
   private refills = 0;
   private lowWater = 0;
@@ -157,7 +158,7 @@ export class BucketEventQueue extends EventZones implements EventQueue {
     this.lookLater();
     if (this.buckets === 0) return;
     const buckets = this.bucketsWanted;
-    if (this.live < NEAR_MAX >> 2 || buckets * 8 <= this.buckets) return this.spread();
+    if (this.live < FEW >> 2 || buckets * 8 <= this.buckets) return this.spread();
     if (!(gap > 0)) return;
     const ideal = Math.max(1, gap * this.perBucket);
     // Widths are rounded to within 1.5 of the ideal: anything nearer than this would flip between two.
@@ -179,10 +180,10 @@ export class BucketEventQueue extends EventZones implements EventQueue {
   }
 
   private rebuild(width: number): void {
-    const buckets = this.live <= NEAR_MAX ? 0 : this.bucketsWanted;
+    const buckets = this.live <= FEW ? 0 : this.bucketsWanted;
     this.rearrange(width, buckets);
     this.dead = 0;
-    this.growAt = buckets === 0 ? NEAR_MAX : Math.max(this.live * 2, buckets * 8);
+    this.growAt = buckets === 0 ? FEW : Math.max(this.live * 2, buckets * 8);
     this.lookLater();
   }
 
@@ -200,7 +201,7 @@ export class BucketEventQueue extends EventZones implements EventQueue {
     if (this.dead > 0 || (this.buckets === 0 && this.capacity <= SMALL)) return;
     this.reset();
     this.restZones();
-    this.growAt = NEAR_MAX;
+    this.growAt = FEW;
   }
 }
 

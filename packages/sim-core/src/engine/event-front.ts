@@ -2,8 +2,6 @@ import { longer } from '../columns/longer.ts';
 import { EventStore, NIL } from './event-store.ts';
 import { SlotHeap } from './slot-heap.ts';
 
-/** Up to this many events are kept sorted as they come. */
-export const NEAR_MAX = 64;
 const NEAR_LENGTH = 128;
 
 /**

@@ -1,8 +1,9 @@
-import { EventFront, NEAR_MAX as FRONT_MAX } from './event-front.ts';
+import { EventFront } from './event-front.ts';
 
 // Constants of this very module: V8 does not fold imported ones.
 const NIL = -1;
-const NEAR_MAX = FRONT_MAX;
+/** Up to so many events of a list are sorted as they come. */
+const NEAR_MAX = 64;
 const COARSE = 1024;
 const COARSE_MASK = COARSE - 1;
 const BEYOND = COARSE;
