@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ebpfTables, measureEbpf } from './ebpf.ts';
 import { environment } from './environment.ts';
 import { measureHold } from './hold.ts';
 import { iptablesTables, measureIptables } from './iptables.ts';
@@ -70,6 +71,8 @@ function bench(options: BenchOptions, folder: string): void {
   if (picked.length > 0) show(ipvsTable(picked));
   const found = options.parts.includes('ipvs') ? measureConnections(options) : [];
   if (found.length > 0) show(connectionsTable(found));
+  const ebpf = options.parts.includes('ebpf') ? measureEbpf(options, folder) : undefined;
+  if (ebpf !== undefined) for (const table of ebpfTables(ebpf)) show(table);
   const steady =
     options.alloc || options.deopts ? WAYS.map((way) => measureSteadiness(way, STEADY_EVENTS)) : [];
   if (steady.length > 0) show(steadyTable(steady));
@@ -89,6 +92,7 @@ function bench(options: BenchOptions, folder: string): void {
       iptables: walked,
       ipvs: picked,
       connections: found,
+      ebpf,
       steady,
     };
     writeFileSync(options.json, `${JSON.stringify(document, null, 2)}\n`);

@@ -9,8 +9,8 @@ export const USAGE = `pnpm bench [options]
   --rounds N            turns of each (5)
   --packets N           packets of pipeline and timers (2,000,000)
   --services 1e3,1e4,…  services whose rules packets walk (1e3,1e4,1e5)
-  --only PARTS          of hold,pipeline,timers,iptables,ipvs (all)
-  --native              C++ and, where libns3-dev is installed, ns-3
+  --only PARTS          of hold,pipeline,timers,iptables,ipvs,ebpf (all)
+  --native              C, C++ and, where libns3-dev is installed, ns-3
   --alloc, --deopts     bytes allocated per event, and optimised code lost, in steady state
   --json FILE           all numbers
   --markdown            tables for the documentation`;
@@ -28,6 +28,8 @@ export interface BenchOptions {
   readonly syncs: number;
   /** Of the ipvs part: picks a turn. */
   readonly picks: number;
+  /** Of the ebpf part: backends of Maglev tables, and ms that a turn builds them. */
+  readonly maglev: { readonly backends: readonly number[]; readonly turnMs: number };
   /** Holds measured in a turn at least, unless they take longer than `turnMsMax`. */
   readonly steps: number;
   readonly turnMsMax: number;
@@ -39,7 +41,7 @@ export interface BenchOptions {
   readonly markdown: boolean;
 }
 
-const PARTS = ['hold', 'pipeline', 'timers', 'iptables', 'ipvs'];
+const PARTS = ['hold', 'pipeline', 'timers', 'iptables', 'ipvs', 'ebpf'];
 
 /** @throws RangeError for what it does not know. */
 export function readOptions(args: readonly string[]): BenchOptions {
@@ -73,6 +75,7 @@ export function readOptions(args: readonly string[]): BenchOptions {
     endpoints: quick ? 100_000 : 1_000_000,
     syncs: quick ? 100 : 10_000,
     picks: quick ? 1_000_000 : 5_000_000,
+    maglev: { backends: quick ? [3, 1000] : [3, 100, 1000, 10_000], turnMs: quick ? 200 : 500 },
     steps: quick ? 300_000 : 20_000_000,
     turnMsMax: quick ? 500 : 4000,
     parts: values.only.split(',').map((part) => oneOf(part, PARTS)),

@@ -1,5 +1,6 @@
 import { readColumns } from './columns.ts';
 import { structureNamed } from './holders.ts';
+import { takeMaglevTurn, type MaglevRequest } from './ebpf-maglev-turn.ts';
 import { takeIptablesTurn, type IptablesRequest } from './iptables-turn.ts';
 import { takeConnectionsTurn, type ConnectionsRequest } from './ipvs-connections-turn.ts';
 import { takeIpvsTurn, type IpvsRequest } from './ipvs-turn.ts';
@@ -29,7 +30,8 @@ export type TurnRequest =
   | { readonly bench: 'timers'; readonly name: string; readonly columns: string; readonly packets: number }
   | IptablesRequest
   | IpvsRequest
-  | ConnectionsRequest;
+  | ConnectionsRequest
+  | MaglevRequest;
 
 export interface TurnResult {
   /** Per hold or per packet. */
@@ -51,6 +53,7 @@ export async function takeTurn(request: TurnRequest): Promise<TurnResult> {
   if (request.bench === 'hold') return takeHoldTurn(request);
   if (request.bench === 'ipvs-picks') return takeIpvsTurn(request);
   if (request.bench === 'ipvs-connections') return takeConnectionsTurn(request);
+  if (request.bench === 'ebpf-maglev') return takeMaglevTurn(request);
   if (request.bench !== 'pipeline' && request.bench !== 'timers') return takeIptablesTurn(request);
   const [first, second] = readColumns(request.columns);
   const { name } = request;
