@@ -65,8 +65,21 @@ export type SyncTrigger =
       /** A sync runs at least this often, changes or not: one hour, in IPVS mode syncPeriod. */
       readonly maxIntervalNs: number;
     }
-  /** A free-running ticker that flushes what has gathered. */
-  | { readonly kind: 'ticker'; readonly periodNs: number; readonly retryNs: number };
+  /** A free-running ticker that flushes what has gathered, sooner when that is `eventsMax` requests. */
+  | {
+      readonly kind: 'ticker';
+      readonly periodNs: number;
+      /** Asked after each sync that failed. */
+      readonly retryNs: number;
+      readonly eventsMax: number;
+    }
+  /** The same, `delayNs` after the first request that it gathers. */
+  | {
+      readonly kind: 'timer';
+      readonly delayNs: number;
+      readonly retryNs: number;
+      readonly eventsMax: number;
+    };
 
 export interface SyncPlan {
   /** `full`: everything is written; `partial`: changed parts; `entries`: single entries, one by one. */
@@ -160,6 +173,8 @@ export class Verdict {
   connected = false;
   /** What the packet waits at the node besides the work that is counted, in ns. */
   delayNs = 0;
+  /** The node's network stack never saw the packet: it was dealt with below it, or did not come to this node. */
+  pastStack = false;
   readonly counts: Counts;
 
   constructor(operations: number) {
@@ -177,6 +192,7 @@ export class Verdict {
     this.destinationPort = packet.destinationPort;
     this.connected = false;
     this.delayNs = 0;
+    this.pastStack = false;
     this.counts.fill(0);
   }
 }

@@ -1,226 +1,319 @@
-import type { NodeContext, Proxier, SyncFailure, SyncPlan, SyncStage, SyncTrigger } from '../proxier.ts';
+import type { Counts } from '../cost/operations.ts';
+import type { NodeContext, Proxier, SyncPlan, SyncTrigger } from '../proxier.ts';
+import { MAGLEV_PERMUTATION, TERMINATE_WALK } from './agent-operations.ts';
+import { agentRemarks } from './agent-remarks.ts';
+import { dataplaneOptions, flowMapSizes, frontendSettings } from './agent-settings.ts';
 import { backendList, listedCount, type BackendList, type ListSource } from './backend-list.ts';
 import { BackendRegistry } from './backend-registry.ts';
 import { nextPowerOfTwo } from './buckets.ts';
 import { EbpfDataplane } from './dataplane.ts';
-import { FrontendUpdate, type AgentOrder } from './frontend-update.ts';
-import { Frontends, FRONTENDS_MAX, type Frontend } from './frontends.ts';
-import { lbList, serviceList } from './native-text.ts';
-import { AGENT_FRONTEND, EBPF_OPERATIONS, SYSCALL_MISSING } from './operations.ts';
+import { removeFrontend } from './frontend-removal.ts';
+import { FrontendUpdate, type UpdateContext } from './frontend-update.ts';
+import { Frontends, FRONTENDS_MAX, NO_BACKENDS, type Frontend } from './frontends.ts';
+import { MaglevTables } from './maglev-tables.ts';
+import { MapLedger, type LedgerMap } from './map-ledger.ts';
+import { nativeText } from './native-text.ts';
+import { AGENT_FRONTEND, SYSCALL_DELETE } from './operations.ts';
+import type { AgentOptions } from './options.ts';
+import { BACKENDS_MAX, overflowFailure, type Overflow } from './overflow.ts';
+import { RetryQueue } from './retry-queue.ts';
 import { LB_MAP_DEFAULT, ServiceMaps } from './service-maps.ts';
 import { ServiceWriter } from './service-writer.ts';
+import { newCounts, StageList } from './stage-list.ts';
 
-/** Slots and counts are 16 bits wide. */
-const BACKENDS_MAX = 65_535;
-/** Frontends that a round of the reconciler takes up again after they failed. */
-const ROUND = 1_000;
-const RETRY_NS = 1_000_000_000;
-
-export interface AgentOptions {
-  /** bpf-lb-map-max; 0 as many as the cluster needs. */
-  readonly lbMapMax: number;
-  readonly socketLB: boolean;
-  readonly agentOrder: AgentOrder;
-  /** lb-reflector-wait-time in ns. */
-  readonly reflectorWait: number;
-  /** Lookups of a packet in the endpoint program: 1, or 2 in releases that look both directions up. */
-  readonly ctLookups: number;
-}
+export type { AgentOptions } from './options.ts';
 
 /**
- * The agent's load-balancing reconciler: it writes the service maps frontend by frontend.
- * Models: the order of map operations with its window of loss, rewriting of all slots, sharing of backends between
- * frontends, ids of 16 bits, maps that are full, the free-running ticker that gathers events.
- * Source: pkg/loadbalancer (1.18 to 1.20), pkg/service/service.go before.
- * Not modelled: affinity pairs and Maglev tables, pruning every 30 minutes, backoff beyond the first retry, restoring
- * maps over a restart, the limit of 5,000 events a batch. With `lbMapMax` 0 the maps grow as if whoever runs the
- * cluster had always set bpf-lb-map-max to the next power of two; Cilium itself makes them 65,536 entries large.
+ * The agent's load-balancing reconciler: it writes the service maps frontend by frontend, on one thread.
+ * Models: the order of map operations with its window of loss, rewriting of all slots, affinity pairs, source ranges,
+ * Maglev tables with the kernel's grace period, sharing of backends between frontends, ids of 16 bits, full maps and
+ * the retries that follow, the gathering of events, the walks that look for sockets of UDP backends that are gone.
+ * Source: pkg/loadbalancer (1.18 to 1.20), pkg/service/service.go before; cilium/statedb reconciler. Its limit of
+ * 1,000 rounds a second, each of up to 1,000 frontends, never binds here: a round of that size takes longer.
+ * Not modelled: pruning every 30 minutes, so that slots which a failed update wrote stay until it succeeds; waiting
+ * for sources at the start (lb-init-wait-timeout). With `lbMapMax` 0 the maps grow as if whoever runs the cluster had always set
+ * bpf-lb-map-max to the next power of two.
  */
 export class Agent implements Proxier {
   readonly dataplane: EbpfDataplane;
   readonly trigger: SyncTrigger;
+  /** Sweeps of conntrack. */
+  readonly watch: { readonly periodNs: number; readonly counts: Counts };
   readonly #node: NodeContext;
   readonly #options: AgentOptions;
   readonly #frontends: Frontends;
   readonly #maps: ServiceMaps;
   readonly #writer: ServiceWriter;
-  readonly #registry = new BackendRegistry();
+  readonly #tables: MaglevTables;
+  #registry = new BackendRegistry();
   /** By frontend: entries that its backends and its master want. */
   readonly #wanted: Uint32Array;
+  /** Entries that the cluster wants in the services map. */
   #needed: number;
   #started = false;
-  /** Frontends that are not in force, in the order of their next attempt. */
-  readonly #failed = new Set<number>();
+  /** Since the last sync. */
+  #restarted = false;
+  /** Objects, each by its first frontend; those beyond the last frontend are without an id. */
+  readonly #retries = new RetryQueue();
+  /** Until somebody tells the time every retry is due. */
+  #nowNs = Infinity;
 
   constructor(node: NodeContext, options: AgentOptions) {
-    const { cluster, streams } = node;
+    const { cluster, streams, cores } = node;
     this.#node = node;
     this.#options = options;
-    this.trigger = { kind: 'ticker', periodNs: options.reflectorWait, retryNs: RETRY_NS };
-    this.#frontends = new Frontends(cluster, cluster.nodes[node.node]!.address);
-    const seeds = streams.stream('ebpf.map.seeds.services');
-    this.#maps = new ServiceMaps(options.lbMapMax || LB_MAP_DEFAULT, seeds);
-    const wildcards = options.agentOrder === '1.18+';
-    this.dataplane = new EbpfDataplane(node, this.#maps, this.#frontends, {
-      socketLB: options.socketLB,
-      bothDirections: options.ctLookups === 2,
-      wildcards,
+    const settings = frontendSettings(node, options);
+    this.#frontends = new Frontends(cluster, settings);
+    const { all } = this.#frontends;
+    const tableSize = Number(options.maglevTableSize);
+    const ranges = all.reduce((sum, { sourceRanges }) => sum + sourceRanges.length, 0);
+    const entries = options.lbMapMax || Math.max(LB_MAP_DEFAULT, nextPowerOfTwo(ranges));
+    this.#maps = new ServiceMaps(entries, streams.stream('ebpf.map.seeds.services'), {
+      preallocated: options.preallocateMaps,
+      protocolInKey: options.protocolInKey,
+      maglevTableSize: tableSize,
+      cpus: cores,
     });
+    const sizes = flowMapSizes(options, cores);
+    const programs = dataplaneOptions(options, sizes, settings.nodeAddresses);
+    this.dataplane = new EbpfDataplane(node, this.#maps, programs);
+    this.#tables = new MaglevTables(cluster, { tableSize, hashSeed: options.maglevHashSeed, cores });
     const addresses = new Set<number>();
-    if (wildcards)
-      for (const { wildcard, address } of this.#frontends.all) if (wildcard) addresses.add(address);
+    if (options.agentOrder === '1.18+')
+      for (const { wildcard, address } of all) if (wildcard) addresses.add(address);
     this.#writer = new ServiceWriter(this.#maps, this.dataplane.flows, cluster, node.node, addresses);
-    this.#wanted = new Uint32Array(this.#frontends.all.length);
+    this.#wanted = new Uint32Array(all.length);
     this.#needed = addresses.size;
+    this.trigger = this.#triggerOf(options);
+    this.watch = this.dataplane.agentWork;
+  }
+
+  tell(nowNs: number): void {
+    this.#nowNs = nowNs;
   }
 
   /** Plans build on each other: the stages of one must have committed before the next is asked for. */
-  sync(changed: readonly number[], full: boolean): SyncPlan {
+  sync(changed: readonly number[], again: boolean): SyncPlan {
     const initial = !this.#started;
+    const everything = initial || this.#restarted;
     this.#started = true;
-    const frontends = initial ? this.#frontends.all.map((_, index) => index) : this.#affected(changed, full);
-    this.#size(frontends);
-    const updates: FrontendUpdate[] = [];
-    let rejected = 0;
-    let room = this.#maps.maxEntries - this.#maps.services.count;
-    let lists = new Map<boolean, BackendList>();
+    const objects = everything ? this.#allObjects() : this.#dueObjects(changed, again);
+    this.#size(objects);
+    const context = this.#context(initial);
+    const full = new Set<LedgerMap>();
+    let failed = false;
+    const lists = new Map<boolean, BackendList>();
     let listsOf = -1;
-    for (const index of frontends) {
-      const frontend = this.#frontends.all[index]!;
-      this.#failed.delete(index);
-      if (this.#isHopeless(index, frontend, room)) {
-        this.#failed.add(index);
-        rejected++;
-        continue;
+    for (const object of objects) {
+      const servicePort = this.#frontends.all[object]?.servicePort ?? -1;
+      if (listsOf !== servicePort) lists.clear();
+      listsOf = servicePort;
+      if (this.#reconcile(object, lists, context, full)) this.#retries.succeed(object);
+      else {
+        failed = true;
+        this.#retries.fail(object, this.#nowNs === Infinity ? 0 : this.#nowNs);
       }
-      if (listsOf !== frontend.servicePort) lists = new Map();
-      listsOf = frontend.servicePort;
-      const list = lists.get(frontend.local) ?? backendList(this.#source(frontend), this.#registry);
-      lists.set(frontend.local, list);
-      const context = {
-        registry: this.#registry,
-        writer: this.#writer,
-        order: this.#options.agentOrder,
-        room,
-      };
-      const update = new FrontendUpdate(frontend, list, context);
-      if (update.overflowed) this.#failed.add(index);
-      room += update.surplus - update.added;
-      updates.push(update);
     }
-    const stages = initial ? [wholeStage(updates)] : updates.flatMap((update) => update.stages());
-    if (rejected > 0) stages.push(rejectedStage(rejected));
-    const failure = this.#failure();
-    return { scope: initial ? 'full' : 'entries', stages, ...(failure && { failure }) };
+    if (this.#restarted) this.#prune(context);
+    const plan = this.#planOf(context, everything);
+    return failed ? { ...plan, failure: overflowFailure(this.#overflow(full), this.#maps) } : plan;
+  }
+
+  /**
+   * The agent's process ends and starts anew: the maps stay, and with them the ids of frontends and backends; all else
+   * is forgotten. The next sync writes every frontend, and then deletes the backends that none refers to.
+   */
+  restart(): void {
+    this.#registry = BackendRegistry.restored(this.#maps);
+    for (const frontend of this.#frontends.all) frontend.list = NO_BACKENDS;
+    this.#retries.clear();
+    this.#restarted = true;
+  }
+
+  /** What the agent does when a service port is deleted: its frontends go, in their order. */
+  withdraw(servicePort: number): SyncPlan {
+    const { all, first } = this.#frontends;
+    const context = this.#context(false);
+    for (let index = first[servicePort]!; index < first[servicePort + 1]!; index++) {
+      const { address } = all[index]!;
+      const shared = all.some(
+        (other) => other !== all[index] && other.address === address && other.programmed,
+      );
+      this.#retries.succeed(index);
+      removeFrontend(all[index]!, !shared, context);
+      this.#needed -= this.#wanted[index]!;
+      this.#wanted[index] = 0;
+    }
+    return this.#planOf(context, false);
   }
 
   dump(format: string): Iterable<string> {
-    return format === 'cilium-service-list'
-      ? serviceList(this.#maps, this.#frontends)
-      : lbList(this.#maps, this.#frontends);
+    return nativeText(format, this.dataplane, this.#frontends, this.#options.protocolInKey);
   }
 
   remarks(): readonly string[] {
-    const { maxEntries, services } = this.#maps;
-    const remarks: string[] = [];
-    if (this.#options.lbMapMax === 0 && maxEntries > LB_MAP_DEFAULT) {
-      remarks.push(
-        `The service maps are made for ${maxEntries} entries: this cluster needs ${this.#needed}, and with Cilium's default bpf-lb-map-max of ${LB_MAP_DEFAULT} updates would fail with E2BIG.`,
-      );
-    } else if (this.#options.lbMapMax !== 0 && services.count > maxEntries * 0.8) {
-      remarks.push(
-        `${services.spec.name} holds ${services.count} entries of at most ${maxEntries} (bpf-lb-map-max).`,
-      );
-    }
-    const sticky = this.#node.cluster.services.filter((service) => service.affinityS > 0).length;
-    if (sticky > 0) remarks.push(`Session affinity of ${sticky} Services is not modelled in this mode.`);
-    return remarks;
+    return agentRemarks({
+      options: this.#options,
+      cluster: this.#node.cluster,
+      frontends: this.#frontends,
+      maps: this.#maps,
+      tables: this.#tables,
+      needed: this.#needed,
+    });
   }
 
-  /** Frontends of the changed service ports, and with `full` a round of those that failed before. */
-  #affected(changed: readonly number[], full: boolean): number[] {
-    const { first } = this.#frontends;
-    const affected = new Set<number>();
+  #triggerOf({ reflectorFlush, reflectorWait, reflectorBatch }: AgentOptions): SyncTrigger {
+    const nextRetryNs = (): number => this.#retries.nextNs(this.#nowNs === Infinity ? 0 : this.#nowNs);
+    const common = {
+      eventsMax: reflectorBatch,
+      get retryNs(): number {
+        return nextRetryNs();
+      },
+    };
+    // Assigned to, not spread: a spread would read the getter once.
+    return reflectorFlush === 'ticker'
+      ? Object.assign(common, { kind: 'ticker' as const, periodNs: reflectorWait })
+      : Object.assign(common, { kind: 'timer' as const, delayNs: reflectorWait });
+  }
+
+  #context(whole: boolean): UpdateContext {
+    return {
+      registry: this.#registry,
+      writer: this.#writer,
+      ledger: new MapLedger(this.#maps),
+      tables: this.#tables,
+      stages: new StageList(whole),
+      order: this.#options.agentOrder,
+      gracePeriodNs: this.#options.rcuGracePeriod,
+      besides: 0,
+      udpGone: 0,
+    };
+  }
+
+  /** Source: pruneBackendMaps, which runs when all sources are known after a start, and every 30 minutes. */
+  #prune({ stages, ledger }: UpdateContext): void {
+    this.#restarted = false;
+    const unused = this.#registry.unused();
+    for (const id of unused) this.#registry.setWritten(id, 0);
+    stages.cut();
+    stages.count(SYSCALL_DELETE, unused.length);
+    ledger.give('backends', unused.length);
+    stages.enact(() => {
+      for (const id of unused) this.#writer.deleteBackend(id);
+    });
+  }
+
+  #planOf({ stages, besides, udpGone }: UpdateContext, everything: boolean): SyncPlan {
+    const walks = this.#options.terminateSockets ? udpGone : 0;
+    const scope = everything ? 'full' : 'entries';
+    if (besides + walks === 0) return { scope, stages: stages.finish() };
+    const aside = newCounts();
+    aside[MAGLEV_PERMUTATION] = besides;
+    aside[TERMINATE_WALK] = walks;
+    return { scope, stages: stages.finish(), aside };
+  }
+
+  #allObjects(): number[] {
+    const { all, needed } = this.#frontends;
+    const objects = all.flatMap(({ expanded }, index) => (expanded ? [] : [index]));
+    for (let nameless = FRONTENDS_MAX; nameless < needed; nameless++) objects.push(nameless);
+    return objects;
+  }
+
+  /**
+   * Objects of the changed service ports, then those whose next attempt is due. After a failure the ports of that
+   * sync are named once more: what has not changed since is left alone, or waits for its own next attempt.
+   */
+  #dueObjects(changed: readonly number[], again: boolean): number[] {
+    const { first, all } = this.#frontends;
+    const due = new Set<number>();
     for (const port of changed) {
-      for (let index = first[port]!; index < first[port + 1]!; index++) affected.add(index);
-    }
-    let retried = 0;
-    if (full) {
-      for (const index of this.#failed) {
-        if (retried++ === ROUND) break;
-        affected.add(index);
+      for (let index = first[port]!; index < first[port + 1]!; index++) {
+        if (all[index]!.expanded || (again && this.#isCurrent(all[index]!))) continue;
+        // A change starts the delays of retries anew.
+        this.#retries.succeed(index);
+        due.add(index);
       }
     }
-    return [...affected];
+    for (const object of this.#retries.due(this.#nowNs)) due.add(object);
+    return [...due];
+  }
+
+  #isCurrent(frontend: Frontend): boolean {
+    const { ids, active } = frontend.list;
+    const list = backendList(this.#source(frontend), this.#registry);
+    return (
+      list.active === active && list.ids.length === ids.length && list.ids.every((id, at) => id === ids[at])
+    );
   }
 
   /** Note what the frontends want now, and with lbMapMax 0 see to maps that take it. */
-  #size(frontends: readonly number[]): void {
-    for (const index of frontends) {
-      const wanted = 1 + listedCount(this.#source(this.#frontends.all[index]!));
-      this.#needed += wanted - this.#wanted[index]!;
-      this.#wanted[index] = wanted;
+  #size(objects: readonly number[]): void {
+    for (const object of objects) {
+      for (const index of this.#frontendsOf(object)) {
+        const wanted = 1 + listedCount(this.#source(this.#frontends.all[index]!));
+        this.#needed += wanted - this.#wanted[index]!;
+        this.#wanted[index] = wanted;
+      }
     }
     if (this.#options.lbMapMax === 0 && this.#needed > this.#maps.maxEntries) {
       this.#maps.enlarge(nextPowerOfTwo(this.#needed));
     }
   }
 
-  /** Nothing of the frontend can be written: it has too many backends, or is new and the map is full. */
-  #isHopeless(index: number, frontend: Frontend, room: number): boolean {
-    return (
-      this.#wanted[index]! - 1 > BACKENDS_MAX ||
-      (room === 0 && !frontend.programmed && frontend.written === 0)
-    );
+  /** A frontend and those that are expanded from it; none of an object without an id. */
+  *#frontendsOf(object: number): Generator<number> {
+    const { all } = this.#frontends;
+    if (object >= all.length) return;
+    yield object;
+    for (let index = object + 1; all[index]?.expanded === true; index++) yield index;
+  }
+
+  /** False when it has to be tried again. The first of its frontends that fails ends the attempt. */
+  #reconcile(
+    object: number,
+    lists: Map<boolean, BackendList>,
+    context: UpdateContext,
+    full: Set<LedgerMap>,
+  ): boolean {
+    if (object >= this.#frontends.all.length) {
+      context.stages.count(AGENT_FRONTEND, 1);
+      return false;
+    }
+    for (const index of this.#frontendsOf(object)) {
+      const frontend = this.#frontends.all[index]!;
+      if (this.#wanted[index]! - 1 > BACKENDS_MAX) {
+        context.stages.count(AGENT_FRONTEND, 1);
+        return false;
+      }
+      const list = lists.get(frontend.local) ?? backendList(this.#source(frontend), this.#registry);
+      lists.set(frontend.local, list);
+      const map = new FrontendUpdate(frontend, list, context).plan();
+      if (map === undefined) continue;
+      full.add(map);
+      return false;
+    }
+    return true;
+  }
+
+  /** What waits for another attempt, and why the latest failed. */
+  #overflow(full: ReadonlySet<LedgerMap>): Overflow {
+    const { all, needed } = this.#frontends;
+    let [waiting, absent, wide, nameless] = [0, 0, 0, 0];
+    for (const object of this.#retries.objects()) {
+      if (object >= all.length) nameless++;
+      for (const index of this.#frontendsOf(object)) {
+        if (this.#wanted[index]! - 1 > BACKENDS_MAX) wide++;
+        else waiting++;
+        if (!all[index]!.programmed) absent++;
+      }
+    }
+    return { full, waiting, absent, wide, frontends: nameless > 0 ? needed : 0, needed: this.#needed };
   }
 
   #source(frontend: Frontend): ListSource {
     const { cluster, endpoints, node } = this.#node;
-    return { cluster, endpoints, servicePort: frontend.servicePort, onlyNode: frontend.local ? node : -1 };
+    const { servicePort, local } = frontend;
+    return { cluster, endpoints, servicePort, node, local, topology: this.#options.serviceTopology };
   }
-
-  #failure(): SyncFailure | undefined {
-    const reasons: string[] = [];
-    const { needed } = this.#frontends;
-    const { maxEntries } = this.#maps;
-    let wide = 0;
-    for (const index of this.#failed) if (this.#wanted[index]! - 1 > BACKENDS_MAX) wide++;
-    if (this.#failed.size > wide) {
-      reasons.push(
-        `${this.#failed.size - wide} frontends did not fit: the cluster needs ${this.#needed} entries in ` +
-          `${this.#maps.services.spec.name}, which holds ${maxEntries}; set bpf-lb-map-max to ${nextPowerOfTwo(this.#needed)}.`,
-      );
-    }
-    if (wide > 0) {
-      reasons.push(
-        `${wide} frontends have more than ${BACKENDS_MAX} backends, the most that a 16-bit count allows; split their Services.`,
-      );
-    }
-    if (needed > FRONTENDS_MAX) {
-      reasons.push(
-        `The cluster needs ${needed} frontends on this node; reverse NAT ids are 16 bits wide and number ${FRONTENDS_MAX}.`,
-      );
-    }
-    return reasons.length === 0 ? undefined : { error: 'E2BIG', message: reasons.join(' ') };
-  }
-}
-
-/** The start: nobody uses the maps before everything is in them. */
-function wholeStage(updates: readonly FrontendUpdate[]): SyncStage {
-  const counts = new Float64Array(EBPF_OPERATIONS.length);
-  for (const update of updates) update.count(counts);
-  return {
-    counts,
-    commit: () => {
-      for (const update of updates) update.commit();
-    },
-  };
-}
-
-/** Attempts that failed at their first call. */
-function rejectedStage(attempts: number): SyncStage {
-  const counts = new Float64Array(EBPF_OPERATIONS.length);
-  counts[AGENT_FRONTEND] = attempts;
-  counts[SYSCALL_MISSING] = attempts;
-  return { counts, commit: () => {} };
 }

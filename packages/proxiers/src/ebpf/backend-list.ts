@@ -1,5 +1,6 @@
 import { READY, SERVING, TERMINATING, type Cluster } from '../kubernetes/cluster.ts';
 import type { EndpointsMap } from '../kubernetes/endpoints-map.ts';
+import { topologyOf } from '../kubernetes/topology.ts';
 import type { BackendRegistry } from './backend-registry.ts';
 
 /** A frontend's backends in the order of its slots: active ones, then terminating ones. */
@@ -17,20 +18,25 @@ export interface ListSource {
   readonly cluster: Cluster;
   readonly endpoints: EndpointsMap;
   readonly servicePort: number;
-  /** The node whose endpoints alone count; -1 for all. */
-  readonly onlyNode: number;
+  /** The node that lists them. */
+  readonly node: number;
+  /** Only endpoints of this node. */
+  readonly local: boolean;
+  /** Only endpoints that hints mean for this node, where hints play a part (enable-service-topology). */
+  readonly topology: boolean;
 }
 
 /**
  * The backends of a service port: endpoints that are ready, or terminating and still serving.
- * Source: sortedBackends, pkg/loadbalancer/reconciler/bpf_reconciler.go: by state, address, port.
- * Not modelled: endpoints that terminate and no longer serve (newer releases list them), topology hints, weights.
+ * Source: sortedBackends, pkg/loadbalancer/reconciler/bpf_reconciler.go: healthy ones, then by state, address, port,
+ * as numbers. Not modelled: endpoints that terminate and no longer serve (newer releases list them), weights, health
+ * checks and so quarantine, maintenance.
  */
 export function backendList(source: ListSource, registry: BackendRegistry): BackendList {
   const { cluster, endpoints } = source;
   const { conditions } = endpoints;
   const { address, port } = cluster.endpoints;
-  const rows = endpoints.of(source.servicePort).filter((row) => isListed(source, row));
+  const rows = listedRows(source);
   rows.sort(
     (a, b) =>
       (conditions[b]! & READY) - (conditions[a]! & READY) ||
@@ -51,17 +57,26 @@ export function backendList(source: ListSource, registry: BackendRegistry): Back
 
 /** How many backends the list will have. */
 export function listedCount(source: ListSource): number {
+  if (source.topology) return listedRows(source).length;
   const rows = source.endpoints.of(source.servicePort);
   let count = 0;
   for (let i = 0; i < rows.length; i++) if (isListed(source, rows[i]!)) count++;
   return count;
 }
 
-function isListed(source: ListSource, row: number): boolean {
-  const conditions = source.endpoints.conditions[row]!;
+/** Endpoint rows that are listed, in no order. */
+function listedRows(source: ListSource): Int32Array {
+  const { cluster, endpoints, servicePort, node } = source;
+  const rows = endpoints.of(servicePort).filter((row) => isListed(source, row));
+  if (!source.topology) return rows;
+  const isReady = (row: number): boolean => (endpoints.conditions[row]! & READY) !== 0;
+  const isMeant = topologyOf(cluster, servicePort, rows.filter(isReady), node);
+  return isMeant === undefined ? rows : rows.filter((row) => !isReady(row) || isMeant(row));
+}
+
+function isListed({ endpoints, cluster, local, node }: ListSource, row: number): boolean {
+  const conditions = endpoints.conditions[row]!;
   const draining = SERVING | TERMINATING;
   if ((conditions & READY) === 0 && (conditions & draining) !== draining) return false;
-  return (
-    source.onlyNode < 0 || source.cluster.pods.node[source.cluster.endpoints.pod[row]!] === source.onlyNode
-  );
+  return !local || cluster.pods.node[cluster.endpoints.pod[row]!] === node;
 }

@@ -146,7 +146,7 @@ export class Buckets {
     this.#heads = new Int32Array(nextPowerOfTwo(maxEntries));
     const mask = this.#heads.length - 1;
     for (let bucket = 0; bucket < old.length; bucket++) {
-      for (let element = old[bucket]! - 1; element !== NONE; ) {
+      for (let element = old[bucket]! - 1; element !== NONE;) {
         const following = this.#next[element]!;
         const to = this.#hashes[element]! & mask;
         this.#next[element] = this.#heads[to]! - 1;

@@ -1,7 +1,7 @@
 import { ACK, FIN, RST, SYN, TCP } from '@vipsim/sim-core';
+import type { CtTimeouts } from './dataplane-options.ts';
 import type { LruHashMap } from './lru-hash-map.ts';
 import { setTuple, TUPLE_OUT, TUPLE_RELATED, TUPLE_SERVICE, type FlowMaps } from './flow-maps.ts';
-import { GC_START_NS, nextGcInterval } from './gc-interval.ts';
 import { CT_LOOKUP, CT_UPDATE } from './operations.ts';
 import type { Walk } from './walk.ts';
 
@@ -9,25 +9,28 @@ export const NEW = 0;
 export const ESTABLISHED = 1;
 export const REPLY = 2;
 
-/** Lifetimes in seconds: bpf-ct-timeout-{regular,service}-tcp, -tcp-syn, -tcp-fin, -any. */
-export const TCP_LIFETIME_S = 8000;
-export const TCP_SYN_LIFETIME_S = 60;
-export const TCP_FIN_LIFETIME_S = 10;
-export const ANY_LIFETIME_S = 60;
-
-// Words of a value: lifetime; bit field with the reverse NAT id above; backend id; TCP flags seen (sent, received).
+// Words of a value: lifetime; bit field with the reverse NAT id above; backend id; TCP flags seen, sent ones in the
+// low byte and received ones in the next; seconds of the last reports.
 const LIFETIME = 0;
 const STATE = 1;
 const BACKEND = 2;
 const SEEN = 3;
+const LAST_TX = 4;
+const LAST_RX = 5;
 
 const RX_CLOSING = 1;
 const TX_CLOSING = 2;
 const CLOSED = RX_CLOSING | TX_CLOSING;
+/** The pod talks to itself: its source was replaced. */
+export const LOOPBACK_ENTRY = 8;
 const SEEN_NON_SYN = 16;
 export const NODE_PORT_ENTRY = 32;
 
+/** Reports of a flow without new flags are at least so far apart (CT_REPORT_INTERVAL). */
+const REPORT_INTERVAL_S = 5;
 const ICMP = 1;
+/** SYN in the header's flag byte, where the kept flags lie. */
+const HEADER_SYN = 0x02;
 
 /** A connection's first-packet tuple: what it is looked up and made under. */
 export interface Tuple {
@@ -39,12 +42,11 @@ export interface Tuple {
 
 /**
  * Cilium's own connection tracking, in two LRU maps by protocol.
- * Models: lookup by tuple, lifetimes, closing by FIN and RST, reuse by SYN, service entries that carry the backend,
- * companion entries for related ICMP, the agent's sweep and its interval.
- * Source: bpf/lib/conntrack.h, pkg/maps/ctmap/{ctmap,gc/gc}.go. A lookup does not ask whether an entry has expired:
- * it lives until the sweep or the LRU takes it.
- * Not modelled: packet and byte counters, monitor reports, the rebalance grace, the sweep's CPU time, sweeps woken
- * by failed inserts.
+ * Models: lookup by tuple, lifetimes, flags and seconds of reports, closing by FIN and RST, reuse by SYN with the grace
+ * of service entries, service entries that carry the backend, companion entries for related ICMP, failed inserts.
+ * Source: bpf/lib/conntrack.h, pkg/maps/ctmap/ctmap.go. A lookup does not ask whether an entry has expired: it lives
+ * until the sweep (garbage-collection.ts) or the LRU takes it.
+ * Not modelled: packet and byte counters.
  */
 export class ConnectionTracking {
   /** Entry of the last lookup or creation, and its map. */
@@ -53,16 +55,13 @@ export class ConnectionTracking {
   inserts = 0;
   drops = 0;
   peak = 0;
-  intervalNs = GC_START_NS;
 
   readonly #flows: FlowMaps;
-  readonly #onDelete: (map: LruHashMap, element: number) => void;
-  #nextSweepNs = GC_START_NS;
+  readonly #timeouts: CtTimeouts;
 
-  /** @param onDelete is told of each entry before a sweep deletes it. */
-  constructor(flows: FlowMaps, onDelete: (map: LruHashMap, element: number) => void) {
+  constructor(flows: FlowMaps, timeouts: CtTimeouts) {
     this.#flows = flows;
-    this.#onDelete = onDelete;
+    this.#timeouts = timeouts;
     this.map = flows.ctTcp;
   }
 
@@ -101,39 +100,41 @@ export class ConnectionTracking {
     return this.#track(walk, protocol, flags, false, true) ? ESTABLISHED : NEW;
   }
 
-  /** Enter a connection. False when the map gave no element. `related`: with the companion for ICMP errors. */
+  /**
+   * Enter a connection. False when the map gave no element: DROP_CT_CREATE_FAILED, and the agent is told.
+   * @param bits LOOPBACK_ENTRY, NODE_PORT_ENTRY. @param related with the companion for ICMP errors.
+   */
   create(
     walk: Walk,
     tuple: Tuple,
     protocol: number,
-    flags: number,
     revNat: number,
     bits: number,
     related: boolean,
   ): boolean {
     this.#forward(tuple, protocol, TUPLE_OUT);
-    if (!this.#write(walk, protocol, flags, revNat, bits, 0)) return false;
+    if (!this.#write(walk, protocol, revNat, bits, 0, false)) return false;
     if (!related) return true;
     const { element, map } = this;
     const companion = this.#flows.ctAny;
+    const lifetime = map.value(element, LIFETIME);
+    const lastTx = map.value(element, LAST_TX);
     this.map = companion;
     setTuple(companion.key, tuple.destination, tuple.source, 0, 0, ICMP, TUPLE_OUT | TUPLE_RELATED);
-    const made = this.#write(walk, ICMP, 0, revNat, bits, 0);
+    // ICMP has no SYN to wait for; all else is the connection's.
+    const made = this.#write(walk, ICMP, revNat, bits | SEEN_NON_SYN, 0, false);
+    if (made) {
+      companion.setValue(this.element, LIFETIME, lifetime);
+      companion.setValue(this.element, LAST_TX, lastTx);
+    }
     this.map = map;
     this.element = element;
     return made;
   }
 
-  createService(
-    walk: Walk,
-    tuple: Tuple,
-    protocol: number,
-    flags: number,
-    revNat: number,
-    backend: number,
-  ): boolean {
+  createService(walk: Walk, tuple: Tuple, protocol: number, revNat: number, backend: number): boolean {
     this.#forward(tuple, protocol, TUPLE_SERVICE);
-    return this.#write(walk, protocol, flags, revNat, 0, backend);
+    return this.#write(walk, protocol, revNat, 0, backend, true);
   }
 
   /** Point the service entry of `tuple` to another backend: found again, then written in place. */
@@ -155,9 +156,36 @@ export class ConnectionTracking {
     return (this.map.value(this.element, STATE) & NODE_PORT_ENTRY) !== 0;
   }
 
+  isLoopback(): boolean {
+    return (this.map.value(this.element, STATE) & LOOPBACK_ENTRY) !== 0;
+  }
+
   /** Second at which an entry may be swept. */
   lifetimeS(map: LruHashMap, element: number): number {
     return map.value(element, LIFETIME);
+  }
+
+  /** An entry's bit field: closing (1, 2), loopback 8, a packet without SYN 16, node port 32. */
+  bits(map: LruHashMap, element: number): number {
+    return map.value(element, STATE) & 0xffff;
+  }
+
+  revNatOf(map: LruHashMap, element: number): number {
+    return map.value(element, STATE) >>> 16;
+  }
+
+  backendOf(map: LruHashMap, element: number): number {
+    return map.value(element, BACKEND);
+  }
+
+  /** TCP flag bytes seen from the side that opened, or with `received` from the other. */
+  flagsSeen(map: LruHashMap, element: number, received: boolean): number {
+    return (map.value(element, SEEN) >>> (received ? 8 : 0)) & 0xff;
+  }
+
+  /** Second of the last report of that direction. */
+  lastReportS(map: LruHashMap, element: number, received: boolean): number {
+    return map.value(element, received ? LAST_RX : LAST_TX);
   }
 
   get entries(): number {
@@ -166,27 +194,6 @@ export class ConnectionTracking {
 
   get evictions(): number {
     return this.#flows.ctTcp.evictions + this.#flows.ctAny.evictions;
-  }
-
-  /** The agent's sweep, when it is due. */
-  expire(nowNs: number): void {
-    if (nowNs < this.#nextSweepNs) return;
-    const nowS = Math.floor(nowNs / 1_000_000_000);
-    const ratio = Math.max(this.#sweep(this.#flows.ctTcp, nowS), this.#sweep(this.#flows.ctAny, nowS));
-    this.intervalNs = nextGcInterval(this.intervalNs, ratio);
-    this.#nextSweepNs = nowNs + this.intervalNs;
-  }
-
-  #sweep(map: LruHashMap, nowS: number): number {
-    let deleted = 0;
-    for (let element = 0; element < map.used; element++) {
-      if (!map.live(element) || map.value(element, LIFETIME) >= nowS) continue;
-      this.#onDelete(map, element);
-      map.loadKey(element);
-      map.remove();
-      deleted++;
-    }
-    return deleted / map.spec.maxEntries;
   }
 
   #forward(tuple: Tuple, protocol: number, flags: number): void {
@@ -202,13 +209,14 @@ export class ConnectionTracking {
     setTuple(this.map.key, source, destination, destinationPort, sourcePort, protocol, flags);
   }
 
+  /** A new TCP entry counts as one that has seen a SYN, whatever its first packet was (ct_create4). */
   #write(
     walk: Walk,
     protocol: number,
-    flags: number,
     revNat: number,
     bits: number,
     backend: number,
+    service: boolean,
   ): boolean {
     const { map } = this;
     const before = map.count + map.evictions;
@@ -216,15 +224,17 @@ export class ConnectionTracking {
     this.element = element;
     if (element < 0) {
       this.drops++;
+      walk.signal('DROP_CT_CREATE_FAILED');
       return false;
     }
     if (map.count + map.evictions > before) this.inserts++;
-    const established = protocol === TCP && (flags & SYN) === 0;
-    const lifetime = protocol !== TCP ? ANY_LIFETIME_S : established ? TCP_LIFETIME_S : TCP_SYN_LIFETIME_S;
-    map.setValue(element, LIFETIME, walk.nowS + lifetime);
-    map.setValue(element, STATE, bits | (established ? SEEN_NON_SYN : 0) | (revNat << 16));
+    map.setValue(element, STATE, bits | (revNat << 16));
     map.setValue(element, BACKEND, backend);
-    map.setValue(element, SEEN, flags & SYN);
+    map.setValue(element, SEEN, 0);
+    map.setValue(element, LAST_TX, 0);
+    map.setValue(element, LAST_RX, 0);
+    const state = map.value(element, STATE);
+    map.setValue(element, STATE, this.#refresh(walk.nowS, protocol, state, HEADER_SYN, false, service));
     this.peak = Math.max(this.peak, this.entries);
     return true;
   }
@@ -232,28 +242,70 @@ export class ConnectionTracking {
   /** Let the entry see a packet. False: a SYN met a closing entry, so that the connection begins anew. */
   #track(walk: Walk, protocol: number, flags: number, reply: boolean, service: boolean): boolean {
     const { map, element } = this;
-    if (protocol !== TCP) {
-      map.setValue(element, LIFETIME, walk.nowS + ANY_LIFETIME_S);
-      return true;
-    }
     let state = map.value(element, STATE);
-    const seen = map.value(element, SEEN) | (reply ? (flags & SYN) << 8 : flags & SYN);
-    map.setValue(element, SEEN, seen);
+    const closing = (state & CLOSED) !== 0;
+    const opens = protocol === TCP && (flags & (SYN | FIN | RST)) === SYN;
+    const graceS = this.#timeouts.serviceTcpGrace;
+    if (service && opens && closing && map.value(element, LAST_TX) + graceS <= walk.nowS) return false;
+
+    const header = protocol === TCP ? headerFlags(flags) : 0;
     if ((state & CLOSED) !== CLOSED) {
-      if ((flags & SYN) === 0) state |= SEEN_NON_SYN;
-      const lifetime = (state & SEEN_NON_SYN) !== 0 ? TCP_LIFETIME_S : TCP_SYN_LIFETIME_S;
-      map.setValue(element, LIFETIME, walk.nowS + lifetime);
+      state = this.#refresh(walk.nowS, protocol, state, header, reply, service);
     }
-    if ((flags & (FIN | RST)) !== 0) {
-      const synsSeen = (seen & SYN) !== 0 && (seen & (SYN << 8)) !== 0;
-      const both = service || ((flags & RST) !== 0 && !synsSeen);
+    if (protocol === TCP && (flags & (FIN | RST)) !== 0) {
+      const seen = map.value(element, SEEN);
+      const bothSyns = (seen & HEADER_SYN) !== 0 && ((seen >>> 8) & HEADER_SYN) !== 0;
+      const both = service || ((flags & RST) !== 0 && !bothSyns);
       state |= both ? CLOSED : reply ? RX_CLOSING : TX_CLOSING;
-      if ((state & CLOSED) === CLOSED) map.setValue(element, LIFETIME, walk.nowS + TCP_FIN_LIFETIME_S);
-    } else if ((flags & (SYN | ACK)) === SYN && (state & CLOSED) !== 0) {
-      map.setValue(element, STATE, state & ~CLOSED);
+      if ((state & CLOSED) === CLOSED) {
+        map.setValue(element, LIFETIME, walk.nowS + this.#timeouts.regularTcpFin);
+      }
+    } else if (opens && closing) {
+      map.setValue(element, SEEN, 0);
+      const reset = state & ~(CLOSED | SEEN_NON_SYN);
+      map.setValue(element, STATE, this.#refresh(walk.nowS, protocol, reset, header, reply, service));
       return false;
     }
     map.setValue(element, STATE, state);
     return true;
   }
+
+  /** Prolong the entry and note what its direction has seen. Returns the state, which may have seen more than SYNs. */
+  #refresh(
+    nowS: number,
+    protocol: number,
+    before: number,
+    header: number,
+    reply: boolean,
+    service: boolean,
+  ): number {
+    const { map, element } = this;
+    const timeouts = this.#timeouts;
+    let state = before;
+    let lifetime = service ? timeouts.serviceAny : timeouts.regularAny;
+    if (protocol === TCP) {
+      if ((header & HEADER_SYN) === 0) state |= SEEN_NON_SYN;
+      const established = service ? timeouts.serviceTcp : timeouts.regularTcp;
+      lifetime = (state & SEEN_NON_SYN) !== 0 ? established : timeouts.regularTcpSyn;
+    }
+    map.setValue(element, LIFETIME, nowS + lifetime);
+    const report = reply ? LAST_RX : LAST_TX;
+    const seen = map.value(element, SEEN);
+    const seenNow = seen | (reply ? header << 8 : header);
+    if (seenNow !== seen || map.value(element, report) + REPORT_INTERVAL_S < nowS) {
+      map.setValue(element, SEEN, seenNow);
+      map.setValue(element, report, nowS);
+    }
+    return state;
+  }
+}
+
+/** A packet's flags as the header's byte holds them: FIN 1, SYN 2, RST 4, ACK 16. */
+function headerFlags(flags: number): number {
+  let header = 0;
+  if ((flags & FIN) !== 0) header |= 0x01;
+  if ((flags & SYN) !== 0) header |= HEADER_SYN;
+  if ((flags & RST) !== 0) header |= 0x04;
+  if ((flags & ACK) !== 0) header |= 0x10;
+  return header;
 }

@@ -1,254 +1,334 @@
-import type { Counts } from '../cost/operations.ts';
-import type { SyncStage } from '../proxier.ts';
+import { UDP } from '@vipsim/sim-core';
 import type { BackendList } from './backend-list.ts';
 import type { BackendRegistry } from './backend-registry.ts';
+import { putMaster, putReverse, putSourceRanges, putTable, putWildcard } from './frontend-steps.ts';
 import type { Frontend } from './frontends.ts';
+import type { MaglevTables } from './maglev-tables.ts';
+import type { LedgerMap, MapLedger } from './map-ledger.ts';
 import {
   AGENT_BACKEND,
   AGENT_FRONTEND,
-  EBPF_OPERATIONS,
   SYSCALL_DELETE,
   SYSCALL_INSERT,
   SYSCALL_MISSING,
   SYSCALL_UPDATE,
 } from './operations.ts';
-import { BACKEND_ACTIVE, BACKEND_TERMINATING } from './service-maps.ts';
+import { BACKEND_ACTIVE, BACKEND_TERMINATING, SOURCE_RANGE } from './service-maps.ts';
 import type { ServiceWriter } from './service-writer.ts';
+import type { StageList } from './stage-list.ts';
 
 export type AgentOrder = '1.18+' | 'pre-1.18';
 
 /** Slots written before they become visible together; small enough for a window of loss to be seen shrinking. */
 export const SLOTS_PER_STAGE = 256;
 
-/** What an update may use. */
+/** What an update may use; one for all updates of a sync. */
 export interface UpdateContext {
   readonly registry: BackendRegistry;
   readonly writer: ServiceWriter;
+  readonly ledger: MapLedger;
+  readonly tables: MaglevTables;
+  readonly stages: StageList;
   readonly order: AgentOrder;
-  /** Entries that the services map still takes. */
-  readonly room: number;
+  /** Of the kernel, after a Maglev table was put in place or taken away, in ns. */
+  readonly gracePeriodNs: number;
+  /** Positions of permutations that other threads compute. */
+  besides: number;
+  /** UDP backends that went away. */
+  udpGone: number;
 }
 
 /**
- * One frontend brought up to date, in the agent's order of map operations. Made when the sync is planned: the agent's
- * books are in order from then on; the maps follow as the stages commit.
+ * One frontend brought up to date, in the agent's order of map operations. When it is planned the agent's books are
+ * put in order; the maps follow as the stages commit.
  *
- *     1.18+      orphan backends deleted │ backends, slots 1..N │ reverse NAT, master, wildcard │ surplus slots
- *     pre-1.18   new backends │ slots 1..N │ reverse NAT, master │ surplus slots │ orphan backends deleted
+ *     1.18+      orphan backends and their pairs deleted │ for each backend: it, its slot, its pair │ Maglev table │
+ *                source ranges, reverse NAT, master, wildcard │ surplus slots
+ *     pre-1.18   pairs deleted, source ranges, new backends │ Maglev table │ slots │ reverse NAT, master │
+ *                surplus slots │ pairs │ orphan backends deleted
  *
- * Source: bpf_reconciler.go of pkg/loadbalancer/reconciler (1.18); pkg/service/service.go before. Every slot is
- * written whether it changed or not, and each backend's pair in the affinity map is deleted, present or not.
- * When the services map is full the update ends at the slot or master that did not fit.
+ * A backend is written if it changed; its slot always; and its affinity pair always takes one call, which writes it
+ * or else deletes it, whether it is there or not. The pair of a backend that left this frontend and serves another
+ * stays. The first call that finds its map full ends the update.
+ * Source: updateFrontend of pkg/loadbalancer/reconciler/bpf_reconciler.go (1.18); pkg/service/service.go before.
+ * Not modelled: what a failed update leaves behind in the agent's books until the next pruning.
  */
 export class FrontendUpdate {
-  readonly frontend: Frontend;
-  /** The services map was too small. */
-  readonly overflowed: boolean;
-  /** Entries that the services map gains at most: before surplus slots go, and after. */
-  readonly added: number;
-  readonly surplus: number;
+  readonly #frontend: Frontend;
   readonly #context: UpdateContext;
   readonly #list: BackendList;
+  readonly #old: BackendList;
+  readonly #sticky: boolean;
+  /** Backends that no frontend refers to now, each with whether the map holds it. */
   readonly #orphans: number[] = [];
-  readonly #orphansMissing: number;
-  /** By position: 0 unchanged, 1 state changed, 2 new in the backends map. */
-  readonly #changes: Uint8Array;
-  readonly #slots: number;
-  readonly #writtenBefore: number;
-  readonly #programmedBefore: boolean;
-  readonly #newWildcard: boolean;
+  #orphansHeld = 0;
 
   constructor(frontend: Frontend, list: BackendList, context: UpdateContext) {
-    const { registry, writer, room } = context;
-    this.frontend = frontend;
+    this.#frontend = frontend;
     this.#context = context;
     this.#list = list;
-    this.#writtenBefore = frontend.written;
-    this.#programmedBefore = frontend.programmed;
-    this.#newWildcard = writer.needsWildcard(frontend);
-
-    const slotsWanted = list.ids.length;
-    const slotsNew = Math.max(0, slotsWanted - frontend.written);
-    const mastersNew = (frontend.programmed ? 0 : 1) + (this.#newWildcard ? 1 : 0);
-    this.overflowed = slotsNew + mastersNew > room;
-    this.#slots = slotsNew > room ? frontend.written + room : slotsWanted;
-    this.added = Math.min(room, slotsNew + mastersNew);
-    this.surplus = this.overflowed ? 0 : Math.max(0, frontend.written - slotsWanted);
-
-    this.#orphansMissing = this.#settleReferences(frontend.list, list, registry);
-    this.#changes = this.#noteChanges(registry);
-    frontend.list = list;
-    frontend.written = this.overflowed ? Math.max(frontend.written, this.#slots) : slotsWanted;
-    if (this.#mastersFit()) frontend.programmed = true;
-    if (this.#newWildcard && !this.overflowed) writer.claimWildcard(frontend);
+    this.#old = frontend.list;
+    this.#sticky = frontend.affinityS > 0;
+    this.#settleReferences();
   }
 
-  /** In the order in which they become visible. */
-  stages(): SyncStage[] {
-    const stages: SyncStage[] = [];
-    const legacy = this.#context.order === 'pre-1.18';
-    const opening = zeroCounts();
-    opening[AGENT_FRONTEND]! += 1;
-    if (legacy) {
-      this.#countBackends(opening, 0, this.#slots);
-      stages.push({ counts: opening, commit: () => this.#writeBackends(0, this.#slots) });
-    } else {
-      this.#countOrphans(opening);
-      stages.push({ counts: opening, commit: () => this.#deleteOrphans() });
-    }
-    for (let from = 0; from < this.#slots; from += SLOTS_PER_STAGE) {
-      const to = Math.min(this.#slots, from + SLOTS_PER_STAGE);
-      const counts = zeroCounts();
-      if (!legacy) this.#countBackends(counts, from, to);
-      this.#countSlots(counts, from, to);
-      stages.push({
-        counts,
-        commit: () => {
-          if (!legacy) this.#writeBackends(from, to);
-          this.#writeSlots(from, to);
-        },
-      });
-    }
-    const closing = zeroCounts();
-    this.#countMasters(closing);
-    stages.push({ counts: closing, commit: () => this.#writeMasters() });
-    if (this.surplus > 0) {
-      const counts = zeroCounts();
-      counts[SYSCALL_DELETE]! += this.surplus;
-      stages.push({ counts, commit: () => this.#deleteSurplus() });
-    }
-    if (legacy && this.#orphans.length > 0) {
-      const counts = zeroCounts();
-      this.#countOrphans(counts);
-      stages.push({ counts, commit: () => this.#deleteOrphans() });
-    }
-    return stages;
+  /** Add it to the context's stages. Returns the map that was full, or undefined when all of it fits. */
+  plan(): LedgerMap | undefined {
+    const { stages, order } = this.#context;
+    stages.count(AGENT_FRONTEND, 1);
+    const full = order === '1.18+' ? this.#planModern() : this.#planLegacy();
+    if (full !== undefined) stages.count(SYSCALL_MISSING, 1);
+    stages.cut();
+    return full;
   }
 
-  /** All that the stages count, added to `counts`. */
-  count(counts: Counts): void {
-    counts[AGENT_FRONTEND]! += 1;
-    this.#countOrphans(counts);
-    this.#countBackends(counts, 0, this.#slots);
-    this.#countSlots(counts, 0, this.#slots);
-    this.#countMasters(counts);
-    counts[SYSCALL_DELETE]! += this.surplus;
-  }
-
-  /** All that the stages commit. */
-  commit(): void {
+  #planModern(): LedgerMap | undefined {
+    const { stages } = this.#context;
     this.#deleteOrphans();
-    this.#writeBackends(0, this.#slots);
-    this.#writeSlots(0, this.#slots);
-    this.#writeMasters();
+    stages.cut();
+    const full =
+      this.#eachChunk((from, to) => this.#putEntries(from, to)) ??
+      putTable(this.#frontend, this.#context) ??
+      putSourceRanges(this.#frontend, this.#context) ??
+      putReverse(this.#frontend, this.#context) ??
+      putMaster(this.#frontend, this.#context) ??
+      putWildcard(this.#frontend, this.#context);
+    if (full !== undefined) return full;
+    stages.cut();
     this.#deleteSurplus();
+    return undefined;
   }
 
-  /** Refer to the new list's backends, then let go of the old one's. Returns how many orphans no map holds. */
-  #settleReferences(old: BackendList, list: BackendList, registry: BackendRegistry): number {
-    let missing = 0;
-    for (let i = 0; i < list.ids.length; i++) registry.refer(list.ids[i]!);
-    for (let i = 0; i < old.ids.length; i++) {
-      const id = old.ids[i]!;
+  #planLegacy(): LedgerMap | undefined {
+    const { stages } = this.#context;
+    if (this.#sticky) this.#deleteOldPairs();
+    const full =
+      ((this.#frontend.flags & SOURCE_RANGE) !== 0
+        ? putSourceRanges(this.#frontend, this.#context)
+        : undefined) ??
+      this.#putBackends() ??
+      putTable(this.#frontend, this.#context) ??
+      this.#eachChunk((from, to) => this.#putSlots(from, to)) ??
+      putReverse(this.#frontend, this.#context) ??
+      putMaster(this.#frontend, this.#context);
+    if (full === undefined) {
+      stages.cut();
+      this.#deleteSurplus();
+    }
+    const unpaired = full ?? (this.#sticky ? this.#putPairs() : undefined);
+    // Also when the update failed: the references are settled, and nobody would come back for them.
+    stages.cut();
+    this.#deleteOrphans();
+    return unpaired;
+  }
+
+  /** Refer to the new list's backends, then let go of the old one's. */
+  #settleReferences(): void {
+    const { registry } = this.#context;
+    const { ids } = this.#list;
+    for (let i = 0; i < ids.length; i++) registry.refer(ids[i]!);
+    const old = this.#old.ids;
+    for (let i = 0; i < old.length; i++) {
+      const id = old[i]!;
       if (!registry.release(id)) continue;
       this.#orphans.push(id);
-      if (registry.written(id) === 0) missing++;
+      if (registry.written(id) !== 0) this.#orphansHeld++;
       registry.setWritten(id, 0);
     }
-    return missing;
-  }
-
-  #noteChanges(registry: BackendRegistry): Uint8Array {
-    const changes = new Uint8Array(this.#slots);
-    for (let i = 0; i < this.#slots; i++) {
-      const id = this.#list.ids[i]!;
-      const before = registry.written(id);
-      const now = this.#state(i) + 1;
-      if (before === now) continue;
-      changes[i] = before === 0 ? 2 : 1;
-      registry.setWritten(id, now);
-    }
-    return changes;
-  }
-
-  #countOrphans(counts: Counts): void {
-    counts[SYSCALL_DELETE]! += this.#orphans.length - this.#orphansMissing;
-    counts[SYSCALL_MISSING]! += this.#orphansMissing;
-    if (this.#context.order === '1.18+') counts[SYSCALL_MISSING]! += this.#orphans.length;
-  }
-
-  #countBackends(counts: Counts, from: number, to: number): void {
-    counts[AGENT_BACKEND]! += to - from;
-    for (let i = from; i < to; i++) {
-      if (this.#changes[i] === 2) counts[SYSCALL_INSERT]! += 1;
-      else if (this.#changes[i] === 1) counts[SYSCALL_UPDATE]! += 1;
-    }
-  }
-
-  #countSlots(counts: Counts, from: number, to: number): void {
-    const updates = Math.max(0, Math.min(to, this.#writtenBefore) - from);
-    counts[SYSCALL_UPDATE]! += updates;
-    counts[SYSCALL_INSERT]! += to - from - updates;
-    if (this.#context.order === '1.18+') counts[SYSCALL_MISSING]! += to - from;
-  }
-
-  #countMasters(counts: Counts): void {
-    if (this.overflowed) counts[SYSCALL_MISSING]! += 1;
-    if (!this.#mastersFit()) return;
-    counts[SYSCALL_UPDATE]! += this.frontend.sourceRanges.length;
-    counts[this.#programmedBefore ? SYSCALL_UPDATE : SYSCALL_INSERT]! += 2;
-    if (!this.overflowed && this.#context.writer.hasWildcard(this.frontend)) {
-      counts[this.#newWildcard ? SYSCALL_INSERT : SYSCALL_UPDATE]! += 1;
-    }
-  }
-
-  /** Whether the update came as far as its master: all slots written, and room for a new master. */
-  #mastersFit(): boolean {
-    const { room } = this.#context;
-    const slotsNew = Math.max(0, this.#list.ids.length - this.#writtenBefore);
-    return slotsNew + (this.#programmedBefore ? 0 : 1) <= room;
+    this.#frontend.list = this.#list;
+    if (this.#frontend.protocol === UDP) this.#context.udpGone += this.#orphans.length;
   }
 
   #deleteOrphans(): void {
-    for (const id of this.#orphans) this.#context.writer.deleteBackend(id);
+    const { stages, ledger, writer, order } = this.#context;
+    const orphans = this.#orphans;
+    if (orphans.length === 0) return;
+    stages.count(SYSCALL_DELETE, this.#orphansHeld);
+    stages.count(SYSCALL_MISSING, orphans.length - this.#orphansHeld);
+    ledger.give('backends', this.#orphansHeld);
+    const modern = order === '1.18+';
+    if (modern) for (const id of orphans) this.#dropPair(id);
+    stages.enact(() => {
+      for (const id of orphans) {
+        writer.deleteBackend(id);
+        if (modern && this.#sticky) writer.deletePair(this.#frontend, id);
+      }
+    });
   }
 
-  #writeBackends(from: number, to: number): void {
+  #eachChunk(put: (from: number, to: number) => LedgerMap | undefined): LedgerMap | undefined {
+    const { length } = this.#list.ids;
+    for (let from = 0; from < length; from += SLOTS_PER_STAGE) {
+      const full = put(from, Math.min(length, from + SLOTS_PER_STAGE));
+      if (full !== undefined) return full;
+      this.#context.stages.cut();
+    }
+    return undefined;
+  }
+
+  /** Backend, slot and pair of each position. */
+  #putEntries(from: number, to: number): LedgerMap | undefined {
+    const { stages } = this.#context;
+    const changed = new Uint8Array(to - from);
+    let full: LedgerMap | undefined;
+    let backends = from;
+    let slots = from;
+    let pairs = from;
     for (let i = from; i < to; i++) {
-      if (this.#changes[i] === 0) continue;
-      this.#context.writer.writeBackend(
-        this.#list.ids[i]!,
-        this.#list.rows[i]!,
-        this.frontend.protocol,
-        this.#state(i),
-      );
+      full = this.#takeBackend(i, changed, from);
+      if (full !== undefined) break;
+      backends++;
+      full = this.#takeSlot(i);
+      if (full !== undefined) break;
+      slots++;
+      full = this.#takePair(i);
+      if (full !== undefined) break;
+      pairs++;
+    }
+    stages.count(AGENT_BACKEND, pairs - from + (full === undefined ? 0 : 1));
+    stages.enact(() => {
+      this.#writeBackends(from, backends, changed);
+      this.#writeSlots(from, slots);
+      if (this.#sticky) this.#writePairs(from, pairs);
+    });
+    return full;
+  }
+
+  #putBackends(): LedgerMap | undefined {
+    const { stages } = this.#context;
+    const { length } = this.#list.ids;
+    const changed = new Uint8Array(length);
+    let full: LedgerMap | undefined;
+    let done = 0;
+    for (; done < length; done++) {
+      full = this.#takeBackend(done, changed, 0);
+      if (full !== undefined) break;
+    }
+    stages.count(AGENT_BACKEND, length);
+    stages.enact(() => this.#writeBackends(0, done, changed));
+    stages.cut();
+    return full;
+  }
+
+  #putSlots(from: number, to: number): LedgerMap | undefined {
+    let full: LedgerMap | undefined;
+    let slots = from;
+    for (; slots < to; slots++) {
+      full = this.#takeSlot(slots);
+      if (full !== undefined) break;
+    }
+    this.#context.stages.enact(() => this.#writeSlots(from, slots));
+    return full;
+  }
+
+  #deleteSurplus(): void {
+    const { stages, ledger, writer } = this.#context;
+    const frontend = this.#frontend;
+    const { length } = this.#list.ids;
+    const before = frontend.written;
+    if (before <= length) return;
+    frontend.written = length;
+    stages.count(SYSCALL_DELETE, before - length);
+    ledger.give('services', before - length);
+    stages.enact(() => {
+      for (let slot = before; slot > length; slot--) writer.deleteSlot(frontend, slot);
+    });
+  }
+
+  /** Pairs of backends that are no longer active. */
+  #deleteOldPairs(): void {
+    const { stages, writer } = this.#context;
+    const active = new Set(this.#list.ids.subarray(0, this.#list.active));
+    const gone = [...this.#old.ids].filter((id) => !active.has(id));
+    for (const id of gone) this.#dropPair(id);
+    stages.enact(() => {
+      for (const id of gone) writer.deletePair(this.#frontend, id);
+    });
+  }
+
+  #putPairs(): LedgerMap | undefined {
+    let full: LedgerMap | undefined;
+    let pairs = 0;
+    for (; pairs < this.#list.active; pairs++) {
+      full = this.#takePair(pairs);
+      if (full !== undefined) break;
+    }
+    this.#context.stages.enact(() => this.#writePairs(0, pairs));
+    return full;
+  }
+
+  // Single entries, as they are planned.
+
+  #takeBackend(position: number, changed: Uint8Array, from: number): LedgerMap | undefined {
+    const { registry, ledger, stages } = this.#context;
+    const id = this.#list.ids[position]!;
+    const before = registry.written(id);
+    const now = this.#state(position) + 1;
+    if (before === now) return undefined;
+    if (before === 0 && !ledger.take('backends')) return 'backends';
+    stages.count(before === 0 ? SYSCALL_INSERT : SYSCALL_UPDATE, 1);
+    registry.setWritten(id, now);
+    changed[position - from] = 1;
+    return undefined;
+  }
+
+  #takeSlot(position: number): LedgerMap | undefined {
+    const { ledger, stages } = this.#context;
+    if (position < this.#frontend.written) {
+      stages.count(SYSCALL_UPDATE, 1);
+      return undefined;
+    }
+    if (!ledger.take('services')) return 'services';
+    stages.count(SYSCALL_INSERT, 1);
+    this.#frontend.written = position + 1;
+    return undefined;
+  }
+
+  #takePair(position: number): LedgerMap | undefined {
+    const { ledger, stages, writer } = this.#context;
+    const id = this.#list.ids[position]!;
+    if (!this.#sticky || position >= this.#list.active) {
+      this.#dropPair(id);
+      return undefined;
+    }
+    const held = writer.hasPair(this.#frontend, id);
+    if (!held && !ledger.take('affinityMatch')) return 'affinityMatch';
+    stages.count(held ? SYSCALL_UPDATE : SYSCALL_INSERT, 1);
+    return undefined;
+  }
+
+  /** One call in any case. */
+  #dropPair(id: number): void {
+    const { ledger, stages, writer } = this.#context;
+    const held = this.#sticky && writer.hasPair(this.#frontend, id);
+    stages.count(held ? SYSCALL_DELETE : SYSCALL_MISSING, 1);
+    if (held) ledger.give('affinityMatch', 1);
+  }
+
+  // The same, as they come into force.
+
+  #writeBackends(from: number, to: number, changed: Uint8Array): void {
+    const { ids, rows } = this.#list;
+    for (let i = from; i < to; i++) {
+      if (changed[i - from] === 0) continue;
+      this.#context.writer.writeBackend(ids[i]!, rows[i]!, this.#frontend.protocol, this.#state(i));
     }
   }
 
   #writeSlots(from: number, to: number): void {
+    const { ids, rows } = this.#list;
+    for (let i = from; i < to; i++) this.#context.writer.writeSlot(this.#frontend, i + 1, ids[i]!, rows[i]!);
+  }
+
+  #writePairs(from: number, to: number): void {
+    const { ids, active } = this.#list;
     for (let i = from; i < to; i++) {
-      this.#context.writer.writeSlot(this.frontend, i + 1, this.#list.ids[i]!, this.#list.rows[i]!);
-    }
-  }
-
-  #writeMasters(): void {
-    const { ids, selectable } = this.#list;
-    if (this.#mastersFit())
-      this.#context.writer.writeMaster(this.frontend, selectable, ids.length - selectable);
-    if (!this.overflowed) this.#context.writer.writeWildcard(this.frontend);
-  }
-
-  #deleteSurplus(): void {
-    for (let slot = this.#list.ids.length + this.surplus; slot > this.#list.ids.length; slot--) {
-      this.#context.writer.deleteSlot(this.frontend, slot);
+      if (i < active) this.#context.writer.writePair(this.#frontend, ids[i]!);
+      else this.#context.writer.deletePair(this.#frontend, ids[i]!);
     }
   }
 
   #state(position: number): number {
     return position < this.#list.active ? BACKEND_ACTIVE : BACKEND_TERMINATING;
   }
-}
-
-function zeroCounts(): Counts {
-  return new Float64Array(EBPF_OPERATIONS.length);
 }

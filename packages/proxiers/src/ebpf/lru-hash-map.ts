@@ -1,35 +1,68 @@
-import { Buckets, elementBytes, type MapSpec } from './buckets.ts';
+import {
+  ABSENT,
+  ANY,
+  Buckets,
+  elementBytes,
+  EXIST,
+  EXISTS,
+  NOEXIST,
+  type MapSpec,
+  type UpdateFlag,
+} from './buckets.ts';
 import { LruLists } from './lru-lists.ts';
+import { PerCpuLruLists } from './per-cpu-lru-lists.ts';
+
+export { EXISTS } from './buckets.ts';
 
 /** No element could be had: ENOMEM. */
 export const NO_MEMORY = -1;
-/** BPF_NOEXIST was asked for, and the key is there. */
-export const EXISTS = -2;
+
+export interface LruOptions {
+  /** BPF_F_NO_COMMON_LRU: a list of its own for each CPU; the size is rounded up to a multiple of the CPUs. */
+  readonly perCpu?: boolean;
+  /** Elements that a CPU takes aside at a time: 128 in Linux 6.1, else fitted to the size. */
+  readonly batch?: number;
+}
 
 /**
  * BPF_MAP_TYPE_LRU_HASH: a hash map that never fills up, but forgets. Elements are preallocated; every update, also
- * of an existing key, takes a new element first and may evict for it.
+ * of an existing key, takes a new element first and may evict for it, even if the flag then forbids the update.
  * Source: kernel/bpf/hashtab.c, kernel/bpf/bpf_lru_list.c.
  */
 export class LruHashMap {
   readonly spec: MapSpec;
   readonly key: Uint32Array;
   count = 0;
+  /** Elements that were in use and had to go. */
   evictions = 0;
+  /** Of these, the ones that went because a scan found nothing better. */
+  forcedEvictions = 0;
+  /** Updates that failed for want of an element: ENOMEM. It takes writers that overlap; one at a time always get one. */
+  failures = 0;
 
   readonly #buckets: Buckets;
-  readonly #lists: LruLists;
+  readonly #lists: LruLists | PerCpuLruLists;
   #live = new Uint8Array(64);
 
-  /** @param cpus possible CPUs of the machine: each keeps elements aside. */
-  constructor(spec: MapSpec, seed: number, cpus: number) {
-    this.spec = spec;
-    this.#buckets = new Buckets(spec, seed);
+  /** @param seed of the hash; 0 with BPF_F_ZERO_SEED. @param cpus possible CPUs of the machine: each keeps elements aside. */
+  constructor(spec: MapSpec, seed: number, cpus: number, { perCpu = false, batch }: LruOptions = {}) {
+    this.spec = perCpu ? { ...spec, maxEntries: Math.ceil(spec.maxEntries / cpus) * cpus } : spec;
+    this.#buckets = new Buckets(this.spec, seed);
     this.key = this.#buckets.key;
-    this.#lists = new LruLists(spec.maxEntries, cpus, (element) => {
+    const { maxEntries } = this.spec;
+    const evict = (element: number, forced: boolean): void => {
       this.#forget(element);
       this.evictions++;
-    });
+      if (forced) this.forcedEvictions++;
+    };
+    this.#lists = perCpu
+      ? new PerCpuLruLists(maxEntries, cpus, evict)
+      : new LruLists(maxEntries, cpus, evict, batch);
+  }
+
+  /** Entries that the map is sized for; it forgets before it holds as many. */
+  get maxEntries(): number {
+    return this.spec.maxEntries;
   }
 
   /** Chain elements that the last operation looked at. */
@@ -40,6 +73,11 @@ export class LruHashMap {
   /** Element numbers in use are below this. */
   get used(): number {
     return this.#lists.used;
+  }
+
+  /** Elements had from what some CPU kept aside, because the common lists gave none. */
+  get steals(): number {
+    return this.#lists.steals;
   }
 
   /** The element under `key`, or -1, as a system call sees it: no trace is left. */
@@ -54,15 +92,21 @@ export class LruHashMap {
     return element;
   }
 
-  /** The element now under `key`, its value words undefined; NO_MEMORY, or EXISTS if it must be new and is not. */
-  update(cpu: number, mustBeNew = false): number {
+  /**
+   * The element now under `key`, its value words undefined; else NO_MEMORY, EXISTS or ABSENT.
+   * @param cpu whose lists give the element. @param flag true is NOEXIST.
+   */
+  update(cpu: number, flag: UpdateFlag | boolean = ANY): number {
     const element = this.#lists.take(cpu);
-    if (element < 0) return NO_MEMORY;
+    if (element < 0) {
+      this.failures++;
+      return NO_MEMORY;
+    }
     const hash = this.#buckets.hash();
     const old = this.#buckets.find(hash);
-    if (old >= 0 && mustBeNew) {
+    if (old < 0 ? flag === EXIST : flag === NOEXIST || flag === true) {
       this.#lists.release(element);
-      return EXISTS;
+      return old < 0 ? ABSENT : EXISTS;
     }
     this.#buckets.link(element, hash);
     this.#setLive(element);
@@ -82,6 +126,11 @@ export class LruHashMap {
     this.#forget(element);
     this.#lists.release(element);
     return true;
+  }
+
+  /** Elements in use, in the order of BPF_MAP_GET_NEXT_KEY. */
+  elements(): Iterable<number> {
+    return this.#buckets.elements();
   }
 
   /** Whether an element number below `used` holds an entry. */

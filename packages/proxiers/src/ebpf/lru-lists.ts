@@ -1,16 +1,34 @@
-import { longer } from '@vipsim/sim-core';
-import { nextPowerOfTwo } from './buckets.ts';
+import {
+  ACTIVE as ON_ACTIVE,
+  FREE as ON_FREE,
+  INACTIVE as ON_INACTIVE,
+  LOCAL_FREE as ON_LOCAL_FREE,
+  LruNodes,
+  PENDING as ON_PENDING,
+} from './lru-nodes.ts';
+import { LruOrder, type Evict } from './lru-order.ts';
 
-const FREE = 0;
-const LOCAL_FREE = 1;
-const PENDING = 2;
-const INACTIVE = 3;
-const ACTIVE = 4;
+const FREE = ON_FREE;
+const LOCAL_FREE = ON_LOCAL_FREE;
+const PENDING = ON_PENDING;
+const INACTIVE = ON_INACTIVE;
+const ACTIVE = ON_ACTIVE;
 
-/** Elements looked at in one rotation or shrink, and the most that one refill moves to a CPU. */
-const SCANS = 128;
-const TARGET_MAX = 128;
 const NONE = -1;
+/** LOCAL_NR_SCANS and LOCAL_FREE_TARGET. */
+const SCANS = 128;
+const BATCH_MAX = 128;
+// Heads of doubly linked lists, then one PENDING for each CPU; stacks: FREE, then one LOCAL_FREE for each CPU.
+const ACTIVE_HEAD = 0;
+const INACTIVE_HEAD = 1;
+const PENDING_HEAD = 2;
+const FREE_STACK = 0;
+const LOCAL_STACK = 1;
+
+/** Elements that one refill brings to a CPU, in Linux 6.12 and 6.18; in 6.1 it is always 128. */
+export function defaultBatch(elements: number, cpus: number): number {
+  return Math.min(BATCH_MAX, Math.max(1, Math.floor(Math.floor(elements / cpus) / 2)));
+}
 
 /**
  * Which element an LRU map gives up. All elements start on one free list; a CPU takes them in batches to its own
@@ -21,278 +39,138 @@ const NONE = -1;
  *       ▲                 ▲                                      │
  *       └─────delete──────┴───────────────evict──────────────────┘
  *
- * Models: the common LRU (no BPF_F_NO_COMMON_LRU): batches of clamp(n / CPUs / 2, 1, 128), scans of 128, reference
- * bits, rotation with its cursor, forced eviction, stealing from other CPUs.
- * Source: kernel/bpf/bpf_lru_list.c (6.12; the batch was 128 whatever the size before).
+ * Models: the common LRU (no BPF_F_NO_COMMON_LRU): batches, scans of 128, reference bits, rotation with its cursor,
+ * forced eviction, stealing from other CPUs. Source: kernel/bpf/bpf_lru_list.c.
  * Not modelled: locks and their contention.
  */
 export class LruLists {
-  /** Elements that one refill brings to a CPU. */
+  /** Elements that one refill brings to a CPU: target_free. */
   readonly batch: number;
+  /** Elements that were had from a CPU's own lists, possibly another's, when a refill brought nothing. */
+  steals = 0;
   readonly #elements: number;
   readonly #cpus: number;
-  readonly #evict: (element: number) => void;
-  // Nodes: 0 ACTIVE's head, 1 INACTIVE's, 2 + c the pending list of CPU c, then the elements.
-  readonly #offset: number;
-  #next: Int32Array;
-  #prev: Int32Array;
-  #list: Uint8Array;
-  #referenced: Uint8Array;
-  #cpu: Uint16Array;
-  #active = 0;
-  #inactive = 0;
-  #cursor = 1;
-  // Free lists are stacks linked through `next`; below the last freed element lie the ones never used.
-  #freeTop = NONE;
-  #virgin = 0;
-  readonly #localTop: Int32Array;
-  readonly #steal: Int32Array;
+  readonly #evict: Evict;
+  readonly #nodes: LruNodes;
+  readonly #order: LruOrder;
+  readonly #stealFrom: Int32Array;
 
-  /** @param evict takes an element out of the map; it is on no list then. */
-  constructor(elements: number, cpus: number, evict: (element: number) => void) {
+  /**
+   * @param evict takes an element out of the map; it is on no list then.
+   * @param batch 128 for kernels that do not fit it to the map's size.
+   */
+  constructor(elements: number, cpus: number, evict: Evict, batch = defaultBatch(elements, cpus)) {
     this.#elements = elements;
     this.#cpus = cpus;
     this.#evict = evict;
-    this.batch = Math.min(TARGET_MAX, Math.max(1, Math.floor(elements / cpus / 2)));
-    this.#offset = 2 + cpus;
-    const capacity = this.#offset + Math.min(64, elements);
-    this.#next = Int32Array.from({ length: capacity }, (_, node) => node);
-    this.#prev = Int32Array.from({ length: capacity }, (_, node) => node);
-    this.#list = new Uint8Array(capacity);
-    this.#referenced = new Uint8Array(capacity);
-    this.#cpu = new Uint16Array(capacity);
-    this.#localTop = new Int32Array(cpus).fill(NONE);
-    this.#steal = Int32Array.from({ length: cpus }, (_, cpu) => cpu);
+    this.batch = batch;
+    this.#nodes = new LruNodes(PENDING_HEAD + cpus, LOCAL_STACK + cpus);
+    this.#order = new LruOrder(this.#nodes, ACTIVE_HEAD, INACTIVE_HEAD, SCANS, evict);
+    this.#stealFrom = Int32Array.from({ length: cpus }, (_, cpu) => cpu);
   }
 
   /** Elements that were ever used: all live ones have lower numbers. */
   get used(): number {
-    return this.#virgin;
+    return this.#nodes.used;
   }
 
   /** A lookup by a program, or the replacement of an element, spares it once. */
   reference(element: number): void {
-    this.#referenced[element + this.#offset] = 1;
+    this.#nodes.referenced[element + this.#nodes.first] = 1;
   }
 
-  /** An element for `cpu`, evicting if it must; -1 when every CPU holds on to its own (ENOMEM). */
+  /** An element for `cpu`, evicting if it must; -1 when no CPU has one to give (ENOMEM). */
   take(cpu: number): number {
-    let node = this.#popLocal(cpu);
+    const nodes = this.#nodes;
+    let node = nodes.pop(LOCAL_STACK + cpu);
     if (node === NONE) {
       this.#refill(cpu);
-      node = this.#popLocal(cpu);
+      node = nodes.pop(LOCAL_STACK + cpu);
     }
-    if (node === NONE) node = this.#stealFor(cpu);
+    if (node === NONE) node = this.#steal(cpu);
     if (node === NONE) return NONE;
-    this.#list[node] = PENDING;
-    this.#cpu[node] = cpu;
-    this.#referenced[node] = 0;
-    this.#insert(node, 2 + cpu);
-    return node - this.#offset;
+    nodes.list[node] = PENDING;
+    nodes.cpu[node] = cpu;
+    nodes.referenced[node] = 0;
+    nodes.insert(node, PENDING_HEAD + cpu);
+    return node - nodes.first;
   }
 
   /** Give an element back: one still pending stays with its CPU. */
   release(element: number): void {
-    const node = element + this.#offset;
-    if (this.#list[node] === PENDING) {
-      this.#unlink(node);
-      this.#pushLocal(node, this.#cpu[node]!);
-      return;
+    const nodes = this.#nodes;
+    const node = element + nodes.first;
+    if (nodes.list[node] === PENDING) {
+      nodes.unlink(node);
+      nodes.push(LOCAL_STACK + nodes.cpu[node]!, node, LOCAL_FREE);
+    } else {
+      this.#order.leave(node);
+      nodes.push(FREE_STACK, node, FREE);
     }
-    this.#leave(node);
-    this.#list[node] = FREE;
-    this.#next[node] = this.#freeTop;
-    this.#freeTop = node;
   }
 
   /** Where an element is: `free`, `pending`, `inactive`, `active`. */
-  where(element: number): 'free' | 'pending' | 'inactive' | 'active' {
-    const list = this.#list[element + this.#offset]!;
-    return list <= LOCAL_FREE
-      ? 'free'
-      : list === PENDING
-        ? 'pending'
-        : list === INACTIVE
-          ? 'inactive'
-          : 'active';
+  where(element: number): ReturnType<LruNodes['where']> {
+    return this.#nodes.where(element);
   }
 
   #refill(cpu: number): void {
     this.#flush(cpu);
-    if (this.#inactive < this.#active) this.#rotateActive();
-    this.#rotateInactive();
+    this.#order.rotate();
     let moved = 0;
     while (moved < this.batch) {
-      const node = this.#popFree();
+      const node = this.#popFree(cpu);
       if (node === NONE) break;
-      this.#pushLocal(node, cpu);
+      this.#nodes.push(LOCAL_STACK + cpu, node, LOCAL_FREE);
       moved++;
     }
-    if (moved < this.batch) this.#shrink(cpu, this.batch - moved);
+    if (moved < this.batch) this.#order.shrink(this.batch - moved, LOCAL_STACK + cpu, LOCAL_FREE);
   }
 
   /** What the CPU has used since its last batch joins the common order, oldest first. */
   #flush(cpu: number): void {
-    const head = 2 + cpu;
-    for (let node = this.#prev[head]!; node !== head;) {
-      const before = this.#prev[node]!;
-      this.#unlink(node);
-      this.#join(node, this.#referenced[node] === 1 ? ACTIVE : INACTIVE);
+    const { prev, referenced } = this.#nodes;
+    const head = PENDING_HEAD + cpu;
+    for (let node = prev[head]!; node !== head;) {
+      const before = prev[node]!;
+      this.#nodes.unlink(node);
+      this.#order.join(node, referenced[node] === 1 ? ACTIVE : INACTIVE);
       node = before;
     }
   }
 
-  /** From the tail: referenced elements get another round, others step down. Ends at the element that was first. */
-  #rotateActive(): void {
-    const first = this.#next[0]!;
-    let node = this.#prev[0]!;
-    for (let scan = 0; scan < SCANS && node !== 0; scan++) {
-      const before = this.#prev[node]!;
-      this.#move(node, this.#referenced[node] === 1 ? ACTIVE : INACTIVE);
-      if (node === first) return;
-      node = before;
-    }
+  #popFree(cpu: number): number {
+    const node = this.#nodes.pop(FREE_STACK);
+    return node === NONE && this.used < this.#elements ? this.#nodes.fresh(cpu) : node;
   }
 
-  /** From the cursor towards the head, at most one turn: referenced elements step up. */
-  #rotateInactive(): void {
-    if (this.#inactive === 0) return;
-    let last = this.#next[this.#cursor]!;
-    if (last === 1) last = this.#next[1]!;
-    let node = this.#cursor;
-    let following = 1;
-    for (let scan = 0; scan < SCANS;) {
-      if (node === 1) {
-        node = this.#prev[1]!;
-        continue;
-      }
-      following = this.#prev[node]!;
-      if (this.#referenced[node] === 1) this.#move(node, ACTIVE);
-      if (node === last) break;
-      node = following;
-      scan++;
-    }
-    this.#cursor = following;
-  }
-
-  #shrink(cpu: number, wanted: number): void {
-    let evicted = 0;
-    let node = this.#prev[1]!;
-    for (let scan = 0; scan < SCANS && node !== 1; scan++) {
-      const before = this.#prev[node]!;
-      if (this.#referenced[node] === 1) {
-        this.#move(node, ACTIVE);
-      } else {
-        this.#evictTo(node, cpu);
-        if (++evicted === wanted) return;
-      }
-      node = before;
-    }
-    if (evicted > 0) return;
-    const head = this.#inactive > 0 ? 1 : 0;
-    const tail = this.#prev[head]!;
-    if (tail !== head) this.#evictTo(tail, cpu);
-  }
-
-  #evictTo(node: number, cpu: number): void {
-    this.#evict(node - this.#offset);
-    this.#leave(node);
-    this.#pushLocal(node, cpu);
-  }
-
-  /** Round the CPUs: a free element of theirs, else the oldest pending one, unreferenced if there is such. */
-  #stealFor(cpu: number): number {
-    const first = this.#steal[cpu]!;
+  /** Round the CPUs: a free element of theirs, else a pending one. The next search starts where this one ended. */
+  #steal(cpu: number): number {
+    const first = this.#stealFrom[cpu]!;
     let from = first;
     let node = NONE;
     do {
-      node = this.#popLocal(from);
+      node = this.#nodes.pop(LOCAL_STACK + from);
       if (node === NONE) node = this.#popPending(from);
-      from = (from + 1) % this.#cpus;
+      from = from + 1 === this.#cpus ? 0 : from + 1;
     } while (node === NONE && from !== first);
-    this.#steal[cpu] = from;
+    this.#stealFrom[cpu] = from;
+    if (node !== NONE) this.steals++;
     return node;
   }
 
+  /** The oldest that is not referenced, else the oldest. */
   #popPending(cpu: number): number {
-    const head = 2 + cpu;
-    let victim = this.#prev[head]!;
-    if (victim === head) return NONE;
-    while (victim !== head && this.#referenced[victim] === 1) victim = this.#prev[victim]!;
-    if (victim === head) victim = this.#prev[head]!;
-    this.#evict(victim - this.#offset);
-    this.#unlink(victim);
-    return victim;
-  }
-
-  #popFree(): number {
-    const node = this.#freeTop;
-    if (node !== NONE) {
-      this.#freeTop = this.#next[node]!;
-      return node;
-    }
-    if (this.#virgin === this.#elements) return NONE;
-    const fresh = this.#offset + this.#virgin++;
-    if (fresh >= this.#next.length) this.#grow(fresh + 1);
-    return fresh;
-  }
-
-  #popLocal(cpu: number): number {
-    const node = this.#localTop[cpu]!;
-    if (node !== NONE) this.#localTop[cpu] = this.#next[node]!;
+    const { prev, referenced } = this.#nodes;
+    const head = PENDING_HEAD + cpu;
+    const oldest = prev[head]!;
+    if (oldest === head) return NONE;
+    let node = oldest;
+    while (node !== head && referenced[node] === 1) node = prev[node]!;
+    const forced = node === head;
+    if (forced) node = oldest;
+    this.#evict(node - this.#nodes.first, forced);
+    this.#nodes.unlink(node);
     return node;
-  }
-
-  #pushLocal(node: number, cpu: number): void {
-    this.#list[node] = LOCAL_FREE;
-    this.#referenced[node] = 0;
-    this.#next[node] = this.#localTop[cpu]!;
-    this.#localTop[cpu] = node;
-  }
-
-  #move(node: number, list: typeof ACTIVE | typeof INACTIVE): void {
-    this.#leave(node);
-    this.#join(node, list);
-  }
-
-  /** Put a node that is on no list at the head of ACTIVE or INACTIVE; its reference is spent. */
-  #join(node: number, list: typeof ACTIVE | typeof INACTIVE): void {
-    if (list === ACTIVE) this.#active++;
-    else this.#inactive++;
-    this.#list[node] = list;
-    this.#referenced[node] = 0;
-    this.#insert(node, list === ACTIVE ? 0 : 1);
-  }
-
-  /** Take a node off ACTIVE or INACTIVE; the rotation's cursor steps aside. */
-  #leave(node: number): void {
-    if (node === this.#cursor) this.#cursor = this.#prev[node]!;
-    if (this.#list[node] === ACTIVE) this.#active--;
-    else this.#inactive--;
-    this.#unlink(node);
-  }
-
-  #insert(node: number, head: number): void {
-    const after = this.#next[head]!;
-    this.#next[head] = node;
-    this.#prev[node] = head;
-    this.#next[node] = after;
-    this.#prev[after] = node;
-  }
-
-  #unlink(node: number): void {
-    const before = this.#prev[node]!;
-    const after = this.#next[node]!;
-    this.#next[before] = after;
-    this.#prev[after] = before;
-  }
-
-  #grow(needed: number): void {
-    const capacity = nextPowerOfTwo(needed);
-    this.#next = longer(this.#next, capacity);
-    this.#prev = longer(this.#prev, capacity);
-    this.#list = longer(this.#list, capacity);
-    this.#referenced = longer(this.#referenced, capacity);
-    this.#cpu = longer(this.#cpu, capacity);
   }
 }

@@ -1,104 +1,116 @@
-import { contains, formatIpv4, type Cidr, type Packet } from '@vipsim/sim-core';
+import { TCP, type Packet } from '@vipsim/sim-core';
 import { DROP, type Verdict } from '../proxier.ts';
 import { NEW, NODE_PORT_ENTRY, type ConnectionTracking } from './connection-tracking.ts';
-import { FIB, PROGRAM, SOURCE_RANGE_LOOKUP } from './operations.ts';
+import type { EbpfDataplaneOptions } from './dataplane-options.ts';
+import type { Dsr } from './dsr.ts';
+import { FIB, PROGRAM, XDP } from './operations.ts';
 import type { PacketLb } from './packet-lb.ts';
-import { EXTERNAL, ROUTABLE, SOURCE_RANGE } from './service-maps.ts';
-import { SNAT_PORT_MIN, type SourceNat } from './source-nat.ts';
+import { EXTERNAL, FORWARD_DSR, ROUTABLE, SOURCE_RANGE } from './service-maps.ts';
+import type { SourceNat } from './source-nat.ts';
 import type { Walk } from './walk.ts';
 
-export interface NorthSouthOptions {
-  readonly nodeAddress: number;
-  /** Addresses with a wildcard entry: a second lookup tells their unserved ports from strangers (1.18 and later). */
-  readonly wildcards: boolean;
-  /** loadBalancerSourceRanges of a frontend, by its reverse NAT id. */
-  readonly sourceRanges: (revNat: number) => readonly Cidr[];
+const HOST_PORT = 0x08;
+/** In the second flag byte of a master: its source ranges are those that are kept out. */
+const SOURCE_RANGE_DENY = 0x40;
+
+/** What the device's program works with. */
+export interface NorthSouthParts {
+  readonly walk: Walk;
+  readonly tracking: ConnectionTracking;
+  readonly packetLb: PacketLb;
+  readonly sourceNat: SourceNat;
+  readonly dsr: Dsr;
 }
 
 /**
- * The program at the network device: every packet that enters the node asks the service maps.
- * Models: NodePorts, load balancer and external IPs in SNAT mode, to backends here and elsewhere, and the answers
- * that come back through this node; ClusterIPs are closed to the outside (bpf-lb-external-clusterip=false).
- * Source: nodeport_lb4 and nodeport_rev_dnat, bpf/lib/nodeport.h.
- * Not modelled: DSR, XDP, tunnels, HostPorts, IPv6.
+ * The program at the network device, at tc or XDP: every packet that enters the node asks the service maps.
+ * Models: NodePorts, load balancer and external IPs with backends here and elsewhere, by SNAT or DSR, and the answers
+ * that come back through this node; ClusterIPs closed to the outside unless bpf-lb-external-clusterip; source ranges
+ * that admit or deny; unserved ports of service addresses. XDP sends on what leaves again; packets for this node go
+ * up to tc, which is told not to balance them once more, and pay both.
+ * Source: nodeport_lb4 and nodeport_rev_dnat, bpf/lib/nodeport.h; bpf/bpf_xdp.c.
+ * Not modelled: the policy of a local backend's own program, tunnels, services of layer 7, IPv6.
  */
 export class NorthSouth {
-  readonly #walk: Walk;
-  readonly #tracking: ConnectionTracking;
-  readonly #packetLb: PacketLb;
-  readonly #sourceNat: SourceNat;
-  readonly #options: NorthSouthOptions;
+  readonly #parts: NorthSouthParts;
+  readonly #options: EbpfDataplaneOptions;
+  readonly #xdp: boolean;
 
-  constructor(
-    walk: Walk,
-    tracking: ConnectionTracking,
-    packetLb: PacketLb,
-    sourceNat: SourceNat,
-    options: NorthSouthOptions,
-  ) {
-    this.#walk = walk;
-    this.#tracking = tracking;
-    this.#packetLb = packetLb;
-    this.#sourceNat = sourceNat;
+  constructor(parts: NorthSouthParts, options: EbpfDataplaneOptions) {
+    this.#parts = parts;
     this.#options = options;
+    this.#xdp = options.acceleration === 'native';
   }
 
   /** Whether the packet was dealt with; if not, it is no service's and goes on to the stack or an endpoint. */
   receive(packet: Packet, verdict: Verdict): boolean {
-    const walk = this.#walk;
-    walk.counts[PROGRAM]! += 1;
+    const { walk, sourceNat } = this.#parts;
+    verdict.pastStack = this.#xdp;
+    walk.counts[this.#xdp ? XDP : PROGRAM]! += 1;
     const master = walk.service(packet.destination, packet.destinationPort, 0, packet.protocol, EXTERNAL);
     if (master >= 0) {
       this.#serve(packet, master, verdict);
       return true;
     }
     if (this.#options.wildcards && walk.service(packet.destination, 0, 0, 0, EXTERNAL) >= 0) {
-      this.#drop(verdict, 'no service at this port of a service address');
+      this.#drop(verdict, 'DROP_NO_SERVICE: no service at this port of a service address');
       return true;
     }
-    return this.#answers(packet) && this.#answer(packet, verdict);
-  }
-
-  /** Whether a packet may be an answer to a translated flow. */
-  #answers(packet: Packet): boolean {
-    return packet.destination === this.#options.nodeAddress && packet.destinationPort >= SNAT_PORT_MIN;
+    if (this.#options.mode !== 'dsr' && sourceNat.mayAnswer(packet) && this.#answer(packet, verdict)) {
+      return true;
+    }
+    this.#passUp(verdict);
+    return false;
   }
 
   #serve(packet: Packet, master: number, verdict: Verdict): void {
-    const walk = this.#walk;
+    const { walk, packetLb, sourceNat, dsr } = this.#parts;
     const flags = walk.services.flags(master);
     const revNat = walk.services.revNat(master);
-    if ((flags & ROUTABLE) === 0) return this.#drop(verdict, 'DROP_IS_CLUSTER_IP');
-    if ((flags & SOURCE_RANGE) !== 0 && !this.#admits(packet.source, revNat)) {
-      return this.#drop(verdict, 'DROP_NOT_IN_SRC_RANGE');
+    if ((flags & ROUTABLE) === 0 && !this.#options.externalClusterIP) {
+      return this.#drop(verdict, 'DROP_IS_CLUSTER_IP');
     }
-    if (!this.#packetLb.balance(packet, master, EXTERNAL, verdict)) return;
+    if ((flags & SOURCE_RANGE) !== 0) {
+      const denies = ((flags >>> 8) & SOURCE_RANGE_DENY) !== 0;
+      if (walk.inSourceRange(revNat, packet.source) === denies) {
+        return this.#drop(verdict, 'DROP_NOT_IN_SRC_RANGE');
+      }
+    }
+    if (!packetLb.balance(packet, master, EXTERNAL, false, verdict)) return;
     const local = walk.isLocalEndpoint(verdict.destination);
-    const { protocol } = packet;
-    const status = this.#tracking.lookup(walk, verdict, protocol, packet.flags, false);
-    if (status === NEW) {
-      const made = this.#tracking.create(
-        walk,
-        verdict,
-        protocol,
-        packet.flags,
-        revNat,
-        NODE_PORT_ENTRY,
-        false,
-      );
-      if (!made) return this.#drop(verdict, 'DROP_CT_CREATE_FAILED');
+    if (!local && (flags & HOST_PORT) !== 0)
+      return this.#drop(verdict, 'DROP_INVALID: a host port elsewhere');
+    const direct = !local && this.#isDirect(packet.protocol, flags);
+    if (!direct && !this.#track(packet, revNat, verdict)) return this.#drop(verdict, 'DROP_CT_CREATE_FAILED');
+    if (local) return this.#passUp(verdict);
+    if (direct) {
+      dsr.dispatch(packet, verdict);
+    } else {
+      walk.neighbour(packet.source);
+      if (!sourceNat.translate(packet.protocol, verdict)) return this.#drop(verdict, 'DROP_NAT_NO_MAPPING');
     }
-    if (local) return;
-    walk.neighbour(packet.source);
-    if (!this.#sourceNat.translate(protocol, verdict)) return this.#drop(verdict, 'DROP_NAT_NO_MAPPING');
     walk.counts[FIB]! += 1;
+  }
+
+  /** Whether answers go to the client from the backend's node. */
+  #isDirect(protocol: number, flags: number): boolean {
+    const { mode } = this.#options;
+    return mode === 'dsr' || (mode === 'hybrid' && protocol === TCP) || ((flags >>> 8) & FORWARD_DSR) !== 0;
+  }
+
+  /** The connection to the backend; false when it could not be entered. */
+  #track(packet: Packet, revNat: number, verdict: Verdict): boolean {
+    const { walk, tracking } = this.#parts;
+    const { protocol, flags } = packet;
+    if (this.#options.bothDirections) tracking.lookupReverse(walk, verdict, protocol);
+    if (tracking.lookup(walk, verdict, protocol, flags, false) !== NEW) return true;
+    return tracking.create(walk, verdict, protocol, revNat, NODE_PORT_ENTRY, false);
   }
 
   /** An answer from a backend elsewhere: to the client, from the address that it asked. */
   #answer(packet: Packet, verdict: Verdict): boolean {
-    const walk = this.#walk;
-    const tracking = this.#tracking;
-    if (!this.#sourceNat.restore(packet, verdict)) return false;
+    const { walk, tracking, sourceNat } = this.#parts;
+    if (!sourceNat.restore(packet, verdict)) return false;
     // Once to tell whether the flow entered here as a service's, once to let its entry see the packet.
     tracking.lookupReverse(walk, verdict, packet.protocol);
     const status = tracking.lookup(walk, verdict, packet.protocol, packet.flags, true);
@@ -112,18 +124,14 @@ export class NorthSouth {
     return true;
   }
 
-  #admits(source: number, revNat: number): boolean {
-    this.#walk.counts[SOURCE_RANGE_LOOKUP]! += 1;
-    const admitted = this.#options.sourceRanges(revNat).some((range) => contains(range, source));
-    this.#walk.recorder?.step(
-      'cilium_lb4_source_range',
-      `${revNat}, ${formatIpv4(source)}: ${admitted ? 'hit' : 'miss'}`,
-    );
-    return admitted;
+  /** On to tc, which knows from the packet's metadata that it has been balanced. */
+  #passUp(verdict: Verdict): void {
+    verdict.pastStack = false;
+    if (this.#xdp) this.#parts.walk.counts[PROGRAM]! += 1;
   }
 
   #drop(verdict: Verdict, why: string): void {
     verdict.fate = DROP;
-    this.#walk.recorder?.step('nodeport_lb4', why);
+    this.#parts.walk.recorder?.step('nodeport_lb4', why);
   }
 }

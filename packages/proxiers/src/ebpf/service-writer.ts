@@ -2,7 +2,14 @@ import type { Cluster } from '../kubernetes/cluster.ts';
 import type { HashMap } from './hash-map.ts';
 import type { FlowMaps } from './flow-maps.ts';
 import type { Frontend } from './frontends.ts';
-import { EXTERNAL, type ServiceMaps } from './service-maps.ts';
+import {
+  ALGORITHM_DEFAULT,
+  EXTERNAL,
+  LOAD_BALANCER,
+  masterUnion,
+  SOURCE_RANGE,
+  type ServiceMaps,
+} from './service-maps.ts';
 
 /** bpf(2) on the service maps, one call each; whether the entries fit was settled when the sync was planned. */
 export class ServiceWriter {
@@ -41,6 +48,11 @@ export class ServiceWriter {
     this.#claimed.add(frontend.address);
   }
 
+  /** The last frontend of the address is going. */
+  dropWildcard(frontend: Frontend): void {
+    this.#claimed.delete(frontend.address);
+  }
+
   writeBackend(id: number, row: number, protocol: number, state: number): void {
     const { endpoints, pods } = this.#cluster;
     const address = endpoints.address[row]!;
@@ -57,26 +69,73 @@ export class ServiceWriter {
     this.#maps.backend(id).remove();
   }
 
+  /** Whether the backend may keep clients of the frontend. */
+  hasPair({ revNat }: Frontend, id: number): boolean {
+    return this.#maps.affinity(id, revNat).find() >= 0;
+  }
+
+  writePair({ revNat }: Frontend, id: number): void {
+    this.#maps.affinity(id, revNat).update();
+  }
+
+  deletePair({ revNat }: Frontend, id: number): void {
+    this.#maps.affinity(id, revNat).remove();
+  }
+
+  /** Slots carry their frontend's flags, too, but those of source ranges. */
   writeSlot(frontend: Frontend, slot: number, id: number, row: number): void {
     const element = this.#slot(frontend, slot).update();
-    if (this.#maps.writeService(element, id, 0, frontend.revNat, 0, 0)) this.#maps.setEndpoint(element, row);
+    const flags = frontend.flags & ~SOURCE_RANGE;
+    if (this.#maps.writeService(element, id, 0, frontend.revNat, flags, 0))
+      this.#maps.setEndpoint(element, row);
   }
 
   deleteSlot(frontend: Frontend, slot: number): void {
     this.#slot(frontend, slot).remove();
   }
 
-  writeMaster(frontend: Frontend, count: number, queued: number): void {
-    const { address, port, revNat, flags, affinityS } = frontend;
-    this.#maps.writeReverse(this.#maps.reverse(revNat).update(), address, port);
-    const element = this.#slot(frontend, 0).update();
-    this.#maps.writeService(element, affinityS & 0xffffff, count, revNat, flags, queued);
+  writeTable({ revNat }: Frontend, ids: Uint32Array): void {
+    this.#maps.maglevTable(revNat).update(ids);
   }
 
-  writeWildcard(frontend: Frontend): void {
-    if (!this.hasWildcard(frontend)) return;
-    const element = this.#maps.service(frontend.address, 0, 0, 0, EXTERNAL).update();
-    this.#maps.writeService(element, 0, 0, 0, frontend.flags, 0);
+  deleteTable({ revNat }: Frontend): void {
+    this.#maps.maglevTable(revNat).remove();
+  }
+
+  writeSourceRange({ revNat, sourceRanges }: Frontend, at: number): void {
+    this.#maps.addSourceRange(revNat, sourceRanges[at]!);
+  }
+
+  deleteSourceRange({ revNat, sourceRanges }: Frontend, at: number): void {
+    this.#maps.removeSourceRange(revNat, sourceRanges[at]!);
+  }
+
+  writeReverse({ revNat, address, port }: Frontend): void {
+    this.#maps.writeReverse(this.#maps.reverse(revNat).update(), address, port);
+  }
+
+  deleteReverse({ revNat }: Frontend): void {
+    this.#maps.reverse(revNat).remove();
+  }
+
+  writeMaster(frontend: Frontend, count: number, queued: number): void {
+    const { revNat, flags, affinityS } = frontend;
+    const element = this.#slot(frontend, 0).update();
+    this.#maps.writeService(element, masterUnion(ALGORITHM_DEFAULT, affinityS), count, revNat, flags, queued);
+  }
+
+  /** Of its flags only the type, as several frontends may share the entry. */
+  writeWildcard({ address, flags }: Frontend): void {
+    const element = this.#wildcard(address).update();
+    this.#maps.writeService(element, 0, 0, 0, flags & LOAD_BALANCER, 0);
+  }
+
+  deleteWildcard({ address }: Frontend): void {
+    this.#wildcard(address).remove();
+  }
+
+  #wildcard(address: number): HashMap {
+    return this.#maps.service(address, 0, 0, 0, EXTERNAL);
   }
 
   #slot(frontend: Frontend, slot: number): HashMap {

@@ -1,42 +1,62 @@
 import { swap16, swap32, type Packet, type Stream } from '@vipsim/sim-core';
 import type { Verdict } from '../proxier.ts';
 import { setTuple, TUPLE_IN, TUPLE_OUT, type FlowMaps } from './flow-maps.ts';
-import { PRANDOM, SNAT_LOOKUP, SNAT_RETRIES, SNAT_UPDATE } from './operations.ts';
+import { PRANDOM, SNAT_DELETE, SNAT_LOOKUP, SNAT_RETRIES, SNAT_UPDATE } from './operations.ts';
 import type { Tuple } from './connection-tracking.ts';
 import type { Walk } from './walk.ts';
 
-/** The first port above the default NodePort range. */
-export const SNAT_PORT_MIN = 32_768;
 export const SNAT_PORT_MAX = 65_535;
-export const SNAT_TRIES = 32;
-const PORTS = SNAT_PORT_MAX - SNAT_PORT_MIN + 1;
+/** More tries than this wake the agent's sweep (SNAT_SIGNAL_THRES). */
+const SIGNAL_TRIES = 16;
 
-/** A 16-bit number into the port range, by multiplication: not linear, which is why the search for a port is not. */
-export function clampPort(value: number): number {
-  return SNAT_PORT_MIN + (((value & 0xffff) * PORTS) >>> 16);
+export interface SourceNatOptions {
+  /** The last port of the NodePort range; translated flows leave from those above. */
+  readonly nodePortMax: number;
+  readonly snatTries: number;
+  readonly snatClamp: 'recent' | 'old';
+}
+
+/** A 16-bit number into the ports from `min`, by multiplication: not linear, so that the search for a port is not. */
+export function clampPort(value: number, min = 32_768): number {
+  return min + (((value & 0xffff) * (SNAT_PORT_MAX - min + 1)) >>> 16);
+}
+
+/** As older releases did: by remainder, which never gives the last port. */
+export function clampPortByRemainder(value: number, min = 32_768): number {
+  return min + ((value & 0xffff) % (SNAT_PORT_MAX - min));
 }
 
 /**
  * Source translation of flows that leave for a backend elsewhere, so that answers return through this node.
- * Models: forward and reverse entry in one LRU map; 32 tries for a port (the client's own, a random one, then each
- * from the one before); entries that are repaired from each other.
+ * Models: forward and reverse entry in one LRU map; a number of tries for a port (the client's own, a random one, then
+ * each from the one before) and their histogram; the signal to the agent after 16; entries that are repaired from each
+ * other, and replaced when the node's address has changed.
  * Source: snat_v4_new_mapping and snat_v4_nat_handle_mapping, bpf/lib/nat.h.
- * Not modelled: the signal that wakes the sweep after 16 tries; masquerading of pods.
+ * Not modelled: masquerading of pods.
  */
 export class SourceNat {
   /** Flows for which no port was found. */
   exhaustions = 0;
+  /** Address that flows leave from. */
+  address: number;
+  /** cilium_snat_v4_alloc_retries: searches by the tries that failed; the last cell holds those that found nothing. */
+  readonly retries: Float64Array;
+  readonly portMin: number;
+  readonly #tries: number;
+  readonly #clamp: typeof clampPort;
   readonly #walk: Walk;
   readonly #flows: FlowMaps;
-  readonly #address: number;
   readonly #ports: Stream;
 
-  /** @param address that flows leave from. */
-  constructor(walk: Walk, address: number, ports: Stream) {
+  constructor(walk: Walk, address: number, ports: Stream, options: SourceNatOptions) {
     this.#walk = walk;
     this.#flows = walk.flows;
-    this.#address = address;
+    this.address = address;
     this.#ports = ports;
+    this.portMin = options.nodePortMax + 1;
+    this.#tries = options.snatTries;
+    this.#clamp = options.snatClamp === 'recent' ? clampPort : clampPortByRemainder;
+    this.retries = new Float64Array(options.snatTries + 1);
   }
 
   /** Translate the source of `verdict`; false when no port or no memory was to be had. */
@@ -46,23 +66,35 @@ export class SourceNat {
     this.#forward(verdict, protocol);
     const forward = walk.lookup(map, SNAT_LOOKUP);
     if (forward < 0) return this.#allocate(protocol, verdict);
+    const address = swap32(map.value(forward, 0));
     const port = swap16(map.value(forward, 1));
-    this.#reverse(verdict, port, protocol);
+    if (address !== this.address) {
+      walk.remove(map, SNAT_DELETE);
+      this.#reverse(verdict, address, port, protocol);
+      walk.remove(map, SNAT_DELETE);
+      return this.#allocate(protocol, verdict);
+    }
+    this.#reverse(verdict, address, port, protocol);
     if (walk.lookup(map, SNAT_LOOKUP) < 0) {
       const element = walk.update(map, SNAT_UPDATE, true);
       if (element < 0) return false;
       this.#fill(element, verdict.source, verdict.sourcePort);
     }
-    verdict.source = this.#address;
+    verdict.source = address;
     verdict.sourcePort = port;
     return true;
   }
 
   /** Whether a packet answers a flow that this node translated. */
   isAnswer(packet: Packet): boolean {
-    if (packet.destination !== this.#address || packet.destinationPort < SNAT_PORT_MIN) return false;
+    if (!this.mayAnswer(packet)) return false;
     this.#answerKey(packet);
     return this.#flows.snat.find() >= 0;
+  }
+
+  /** Whether a packet comes to an address and port that flows leave from: else nobody looks. */
+  mayAnswer(packet: Packet): boolean {
+    return packet.destination === this.address && packet.destinationPort >= this.portMin;
   }
 
   /** Translate the destination of an answer back to the client; false when it answers nothing. */
@@ -91,50 +123,60 @@ export class SourceNat {
     return true;
   }
 
-  /** Delete both entries of a flow, as the agent does with its connection. */
-  purge(tuple: Tuple, protocol: number): void {
+  /** Delete both entries of a flow, as the agent does with its connection. Returns how many there were. */
+  purge(tuple: Tuple, protocol: number): number {
     const map = this.#flows.snat;
     this.#forward(tuple, protocol);
     const forward = map.find();
-    if (forward < 0) return;
+    if (forward < 0) return 0;
+    const address = swap32(map.value(forward, 0));
     const port = swap16(map.value(forward, 1));
     map.remove();
-    this.#reverse(tuple, port, protocol);
-    map.remove();
+    this.#reverse(tuple, address, port, protocol);
+    return map.remove() ? 2 : 1;
   }
 
   #allocate(protocol: number, verdict: Verdict): boolean {
     const walk = this.#walk;
     const map = this.#flows.snat;
-    let port = verdict.sourcePort >= SNAT_PORT_MIN ? verdict.sourcePort : this.#randomPort();
-    for (let tries = 0; tries < SNAT_TRIES; tries++) {
-      if (tries === 1) port = this.#randomPort();
-      else if (tries > 1) port = clampPort(port + 1);
-      this.#reverse(verdict, port, protocol);
+    const { address } = this;
+    const tries = this.#tries;
+    let port = verdict.sourcePort >= this.portMin ? verdict.sourcePort : this.#randomPort();
+    for (let attempt = 0; attempt < tries; attempt++) {
+      if (attempt === 1) port = this.#randomPort();
+      else if (attempt > 1) port = this.#clamp(port + 1, this.portMin);
+      this.#reverse(verdict, address, port, protocol);
       const reverse = walk.update(map, SNAT_UPDATE, true);
       if (reverse < 0) continue;
       this.#fill(reverse, verdict.source, verdict.sourcePort);
-      walk.counts[SNAT_RETRIES]! += 1;
+      this.#note(attempt);
       this.#forward(verdict, protocol);
       const forward = walk.update(map, SNAT_UPDATE, false);
       if (forward < 0) {
-        this.#reverse(verdict, port, protocol);
-        map.remove();
+        this.#reverse(verdict, address, port, protocol);
+        walk.remove(map, SNAT_DELETE);
         return false;
       }
-      this.#fill(forward, this.#address, port);
-      verdict.source = this.#address;
+      this.#fill(forward, address, port);
+      verdict.source = address;
       verdict.sourcePort = port;
       return true;
     }
-    walk.counts[SNAT_RETRIES]! += 1;
+    this.#note(tries);
     this.exhaustions++;
     return false;
   }
 
+  #note(failed: number): void {
+    const walk = this.#walk;
+    walk.counts[SNAT_RETRIES]! += 1;
+    this.retries[failed]! += 1;
+    if (failed > SIGNAL_TRIES) walk.signal(`a port after ${failed} tries`);
+  }
+
   #randomPort(): number {
     this.#walk.counts[PRANDOM]! += 1;
-    return clampPort(this.#ports.uint32());
+    return this.#clamp(this.#ports.uint32(), this.portMin);
   }
 
   #answerKey(packet: Packet): void {
@@ -148,10 +190,10 @@ export class SourceNat {
     setTuple(this.#flows.snat.key, destination, source, destinationPort, sourcePort, protocol, TUPLE_OUT);
   }
 
-  /** Key of the backend's answers to this node. */
-  #reverse(tuple: Tuple, port: number, protocol: number): void {
+  /** Key of the backend's answers to the address and port that the flow left from. */
+  #reverse(tuple: Tuple, address: number, port: number, protocol: number): void {
     const { destination, destinationPort } = tuple;
-    setTuple(this.#flows.snat.key, this.#address, destination, port, destinationPort, protocol, TUPLE_IN);
+    setTuple(this.#flows.snat.key, address, destination, port, destinationPort, protocol, TUPLE_IN);
   }
 
   #fill(element: number, address: number, port: number): void {

@@ -5,14 +5,20 @@ import type { Recorder } from '../proxier.ts';
 import type { FlowMaps } from './flow-maps.ts';
 import type { LruHashMap } from './lru-hash-map.ts';
 import {
+  AFFINITY_MATCH_LOOKUP,
   BACKENDS_LOOKUP,
   IPCACHE_LOOKUP,
   LXC_LOOKUP,
+  MAGLEV_LOOKUP,
+  MAGLEV_READ,
   MAP_STEP,
   NEIGH_LOOKUP,
   NEIGH_UPDATE,
   REVNAT_LOOKUP,
   SERVICES_LOOKUP,
+  SIGNAL,
+  SOURCE_RANGE_LOOKUP,
+  TRIE_STEP,
 } from './operations.ts';
 import type { ServiceMaps } from './service-maps.ts';
 
@@ -22,7 +28,7 @@ const LINK_ADDRESS = 1;
 
 /**
  * One packet's way through the maps: every access is counted here, and told to the recorder if there is one.
- * Not modelled: the longest-prefix walks of ipcache and source ranges (each is one counted lookup of an exact answer).
+ * Not modelled: the longest-prefix walk of ipcache (one counted lookup of an exact answer).
  */
 export class Walk {
   readonly services: ServiceMaps;
@@ -33,22 +39,24 @@ export class Walk {
   nowS = 0;
   /** Whose LRU lists the program uses: the flow's CPU, the same for both directions. */
   cpu = 0;
+  /** Perf events that asked the agent for a sweep, so far. */
+  signals = 0;
   readonly #cpus: number;
-  readonly #nodeAddress: number;
+  readonly #hostAddresses: ReadonlySet<number>;
   readonly #nodeAddresses: ReadonlySet<number>;
 
-  /** @param nodeAddress of this node. @param nodeAddresses of all nodes, what ipcache knows as hosts. */
+  /** @param hostAddresses of this node. @param nodeAddresses of all nodes; ipcache knows both as hosts. */
   constructor(
     services: ServiceMaps,
     flows: FlowMaps,
     cpus: number,
-    nodeAddress: number,
+    hostAddresses: ReadonlySet<number>,
     nodeAddresses: ReadonlySet<number>,
   ) {
     this.services = services;
     this.flows = flows;
     this.#cpus = cpus;
-    this.#nodeAddress = nodeAddress;
+    this.#hostAddresses = hostAddresses;
     this.#nodeAddresses = nodeAddresses;
   }
 
@@ -107,6 +115,67 @@ export class Walk {
     return element;
   }
 
+  /** Whether the agent lets a frontend's clients stick to this backend: it is active. */
+  affinityMatch(backend: number, revNat: number): boolean {
+    const map = this.services.affinity(backend, revNat);
+    const element = map.find();
+    this.counts[AFFINITY_MATCH_LOOKUP]! += 1;
+    this.counts[MAP_STEP]! += map.steps;
+    if (this.recorder !== undefined)
+      this.#tell(map.spec.name, `backend ${backend}, reverse NAT ${revNat}`, element, map.steps, 'active');
+    return element >= 0;
+  }
+
+  /** The frontend's Maglev table. */
+  maglev(revNat: number): Uint32Array | undefined {
+    const map = this.services.maglevTable(revNat);
+    const table = map.lookup();
+    this.counts[MAGLEV_LOOKUP]! += 1;
+    this.counts[MAP_STEP]! += map.steps;
+    if (table === undefined) this.recorder?.step('cilium_lb4_maglev', `${revNat}: miss`);
+    return table;
+  }
+
+  /** Backend id at a slot of the frontend's table. */
+  maglevSlot(revNat: number, table: Uint32Array, slot: number): number {
+    this.counts[MAGLEV_READ]! += 1;
+    const id = table[slot]!;
+    this.recorder?.step(
+      'cilium_lb4_maglev',
+      `${revNat}: hit, slot ${slot} of ${table.length}: backend ${id}`,
+    );
+    return id;
+  }
+
+  /** Whether a source range of the frontend holds the address. */
+  inSourceRange(revNat: number, source: number): boolean {
+    const trie = this.services.sourceRange(revNat, source);
+    const element = trie.lookup();
+    this.counts[SOURCE_RANGE_LOOKUP]! += 1;
+    this.counts[TRIE_STEP]! += trie.steps;
+    if (this.recorder !== undefined) {
+      const outcome = element < 0 ? 'miss' : 'hit';
+      this.recorder.step(
+        'cilium_lb4_source_range',
+        `${revNat}, ${formatIpv4(source)}: ${outcome}; ${trie.steps} nodes`,
+      );
+    }
+    return element >= 0;
+  }
+
+  /** The endpoint row behind a frontend's first slot, -1 without one; no program looks. */
+  rowOfFirstSlot(address: number, port: number, protocol: number, scope: number): number {
+    const element = this.services.service(address, port, 1, protocol, scope).find();
+    return element < 0 ? -1 : this.services.endpoint(element);
+  }
+
+  /** Ask the agent for a sweep. */
+  signal(why: string): void {
+    this.signals++;
+    this.counts[SIGNAL]! += 1;
+    this.recorder?.step('cilium_signals', `${why}: the agent is woken`);
+  }
+
   /** Whether the address is an endpoint of this node. */
   isLocalEndpoint(address: number): boolean {
     const map = this.flows.endpoint(address);
@@ -121,7 +190,7 @@ export class Walk {
   /** Whether ipcache knows the address as a node of the cluster. */
   isNode(address: number): boolean {
     this.counts[IPCACHE_LOOKUP]! += 1;
-    const known = this.#nodeAddresses.has(address);
+    const known = this.#nodeAddresses.has(address) || this.#hostAddresses.has(address);
     this.recorder?.step('cilium_ipcache', `${formatIpv4(address)}: ${known ? 'a node' : 'no node'}`);
     return known;
   }
@@ -129,7 +198,7 @@ export class Walk {
   /** Whether ipcache knows the address as this host. */
   isThisHost(address: number): boolean {
     this.counts[IPCACHE_LOOKUP]! += 1;
-    const known = address === this.#nodeAddress;
+    const known = this.#hostAddresses.has(address);
     this.recorder?.step('cilium_ipcache', `${formatIpv4(address)}: ${known ? 'this host' : 'not this host'}`);
     return known;
   }
@@ -155,7 +224,8 @@ export class Walk {
     const element = map.lookup();
     this.counts[operation]! += 1;
     this.counts[MAP_STEP]! += map.steps;
-    if (this.recorder !== undefined) this.#tell(map.spec.name, keyText(map), element, map.steps, 'found');
+    if (this.recorder !== undefined)
+      this.#tell(map.spec.name, this.#keyText(map), element, map.steps, 'found');
     return element;
   }
 
@@ -163,8 +233,29 @@ export class Walk {
   update(map: LruHashMap, operation: number, mustBeNew: boolean): number {
     const element = map.update(this.cpu, mustBeNew);
     this.counts[operation]! += 1;
-    this.recorder?.step(map.spec.name, `${keyText(map)}: ${element < 0 ? 'not written' : 'written'}`);
+    this.recorder?.step(map.spec.name, `${this.#keyText(map)}: ${element < 0 ? 'not written' : 'written'}`);
     return element;
+  }
+
+  /** Delete the key of an LRU map, counted as `operation`. */
+  remove(map: LruHashMap, operation: number): void {
+    const removed = map.remove();
+    this.counts[operation]! += 1;
+    this.recorder?.step(
+      map.spec.name,
+      `${this.#keyText(map)}: ${removed ? 'deleted' : 'not there to delete'}`,
+    );
+  }
+
+  #keyText(map: LruHashMap): string {
+    const { key } = map;
+    if (map.spec.keyBytes === 14) return tupleText(map);
+    const revNat = low(key[2]!);
+    if (map !== this.flows.affinity) {
+      return `cookie ${key[0]!}, ${formatIpv4(swap32(key[2]!))}:${low(key[3]!)}`;
+    }
+    const isCookie = key[2]! >>> 16 !== 0;
+    return `${isCookie ? `netns ${key[0]!}` : formatIpv4(swap32(key[0]!))}, reverse NAT ${revNat}`;
   }
 
   #serviceText(element: number, slot: number): string {
@@ -183,20 +274,16 @@ function protocolWord(protocol: number): string {
   return protocol === 0 ? 'ANY' : protocolName(protocol).toUpperCase();
 }
 
-/** A 14-byte tuple, or a socket's key, in words. */
-function keyText(map: LruHashMap): string {
-  const { key } = map;
-  if (map.spec.keyBytes === 14) {
-    const [destination, source, ports, rest] = [key[0]!, key[1]!, key[2]!, key[3]!];
-    // Conntrack keeps the ports exchanged, NAT does not.
-    const exchanged = !map.spec.name.startsWith('cilium_snat');
-    const [from, to] = exchanged ? [low(ports), high(ports)] : [high(ports), low(ports)];
-    return (
-      `${formatIpv4(swap32(source))}:${from} -> ${formatIpv4(swap32(destination))}:${to} ` +
-      `protocol ${rest & 0xff} flags ${rest >>> 8}`
-    );
-  }
-  return `cookie ${key[0]!}, ${formatIpv4(swap32(key[2]!))}:${low(key[3]!)}`;
+/** A 14-byte tuple. */
+function tupleText({ key, spec }: LruHashMap): string {
+  const [destination, source, ports, rest] = [key[0]!, key[1]!, key[2]!, key[3]!];
+  // Conntrack keeps the ports exchanged, NAT does not.
+  const exchanged = !spec.name.startsWith('cilium_snat');
+  const [from, to] = exchanged ? [low(ports), high(ports)] : [high(ports), low(ports)];
+  return (
+    `${formatIpv4(swap32(source))}:${from} -> ${formatIpv4(swap32(destination))}:${to} ` +
+    `protocol ${rest & 0xff} flags ${rest >>> 8}`
+  );
 }
 
 /** The port in a word's first or second two bytes. */

@@ -15,9 +15,14 @@ export function startSyncRunner(
   phaseNs: number,
   work: SyncWork,
 ): SyncRunner {
-  return trigger.kind === 'bounded'
-    ? new BoundedFrequencyRunner(simulation, trigger, work)
-    : new Ticker(simulation, trigger, phaseNs, work);
+  switch (trigger.kind) {
+    case 'bounded':
+      return new BoundedFrequencyRunner(simulation, trigger, work);
+    case 'ticker':
+      return new Ticker(simulation, trigger, phaseNs, work);
+    case 'timer':
+      return new FirstEventTimer(simulation, trigger, work);
+  }
 }
 
 /**
@@ -70,44 +75,103 @@ class BoundedFrequencyRunner implements SyncRunner {
   }
 }
 
-/**
- * A free-running ticker, started at its own phase, that works off what has gathered since the last tick. Ticks
- * that fall into a running sync are lost. A failed sync is tried again after retryNs.
- * Source: Cilium 1.18 and later, the load-balancing reflector's buffer (cilium/stream operators.go).
- */
-class Ticker implements SyncRunner {
-  readonly #simulation: Simulation;
-  readonly #trigger: Extract<SyncTrigger, { kind: 'ticker' }>;
-  readonly #work: SyncWork;
-  #queued = false;
-  #running = false;
+/** What gathers requests and then syncs. */
+type GatheringTrigger = Exclude<SyncTrigger, { kind: 'bounded' }>;
 
+/**
+ * What the two runners below share: a buffer of requests that is handed over when its time has come or when it is
+ * full, but never into a running sync. A sync that failed is tried again when the trigger's retryNs is over, of its
+ * own accord: retries do not pass through the buffer.
+ * Source: Cilium 1.18 and later, the load-balancing reflector's buffer (cilium/stream operators.go) and the retries
+ * of cilium/statedb's reconciler.
+ */
+abstract class GatheringRunner implements SyncRunner {
+  protected readonly simulation: Simulation;
+  readonly #trigger: GatheringTrigger;
+  readonly #work: SyncWork;
+  #gathered = 0;
+  #running = false;
+  #retryDue = false;
+  #retryTimer: number | undefined;
+
+  constructor(simulation: Simulation, trigger: GatheringTrigger, work: SyncWork) {
+    this.simulation = simulation;
+    this.#trigger = trigger;
+    this.#work = work;
+  }
+
+  request(): void {
+    this.#gathered++;
+    if (this.#running) return;
+    if (this.#gathered >= this.#trigger.eventsMax) this.#run();
+    else if (this.#gathered === 1) this.gathers();
+  }
+
+  /** The first request came into the empty buffer, or waited in it when a sync ended. */
+  protected abstract gathers(): void;
+
+  /** The time has come. */
+  protected flush(): void {
+    if (this.#gathered > 0 && !this.#running) this.#run();
+  }
+
+  #run(): void {
+    this.#gathered = 0;
+    this.#retryDue = false;
+    this.#running = true;
+    this.#work((succeeded) => {
+      this.#running = false;
+      if (!succeeded) this.#retryLater();
+      if (this.#retryDue || this.#gathered >= this.#trigger.eventsMax) this.#run();
+      else if (this.#gathered > 0) this.gathers();
+    });
+  }
+
+  /** One timer: the trigger knows which of all failures is due first. */
+  #retryLater(): void {
+    if (this.#retryTimer !== undefined) this.simulation.cancel(this.#retryTimer);
+    this.#retryTimer = this.simulation.schedule(this.#trigger.retryNs, () => {
+      this.#retryTimer = undefined;
+      if (this.#running) this.#retryDue = true;
+      else this.#run();
+    });
+  }
+}
+
+/** A free-running ticker, started at its own phase. Ticks that fall into a running sync are lost. */
+class Ticker extends GatheringRunner {
   constructor(
     simulation: Simulation,
     trigger: Extract<SyncTrigger, { kind: 'ticker' }>,
     phaseNs: number,
     work: SyncWork,
   ) {
-    this.#simulation = simulation;
-    this.#trigger = trigger;
-    this.#work = work;
+    super(simulation, trigger, work);
     const tick = simulation.on(() => {
       simulation.at(simulation.nowNs + trigger.periodNs, tick);
-      if (this.#queued && !this.#running) this.#run();
+      this.flush();
     }, 'tick');
     simulation.at(simulation.nowNs + phaseNs, tick);
   }
 
-  request(): void {
-    this.#queued = true;
+  protected gathers(): void {}
+}
+
+/** A timer that the first request starts; requests that wait while a sync runs start it when that ends. */
+class FirstEventTimer extends GatheringRunner {
+  readonly #delayNs: number;
+  #timer: number | undefined;
+
+  constructor(simulation: Simulation, trigger: Extract<SyncTrigger, { kind: 'timer' }>, work: SyncWork) {
+    super(simulation, trigger, work);
+    this.#delayNs = trigger.delayNs;
   }
 
-  #run(): void {
-    this.#queued = false;
-    this.#running = true;
-    this.#work((succeeded) => {
-      this.#running = false;
-      if (!succeeded) this.#simulation.schedule(this.#trigger.retryNs, () => this.request());
+  protected gathers(): void {
+    if (this.#timer !== undefined) this.simulation.cancel(this.#timer);
+    this.#timer = this.simulation.schedule(this.#delayNs, () => {
+      this.#timer = undefined;
+      this.flush();
     });
   }
 }

@@ -131,7 +131,7 @@ export class ControlLoop {
         }
       } else {
         for (const port of changed) this.#changed.add(port);
-        if (this.#proxier.trigger.kind === 'ticker')
+        if (this.#proxier.trigger.kind !== 'bounded')
           this.#changeTimes = [...changeTimes, ...this.#changeTimes];
         this.#fail(failure);
       }

@@ -312,13 +312,14 @@ export class Traffic {
     const ns = this.#prices.total(verdict.counts);
     observations.packets++;
     observations.dataplaneNs += ns;
-    observations.stackNs += this.#stackNs;
+    const stackNs = verdict.pastStack ? 0 : this.#stackNs;
+    observations.stackNs += stackNs;
     (verdict.first ? observations.firstNs : observations.establishedNs).record(ns);
     const totals = verdict.first ? observations.firstCounts : observations.establishedCounts;
     for (let i = 0; i < totals.length; i++) totals[i]! += verdict.counts[i]!;
-    const doneNs = this.host.process(core, nowNs, this.#stackNs + ns);
+    const doneNs = this.host.process(core, nowNs, stackNs + ns);
     if (this.#trace !== undefined) {
-      const work = { core, atNs: nowNs, doneNs, costNs: this.#stackNs + ns, dataplaneNs: ns };
+      const work = { core, atNs: nowNs, doneNs, costNs: stackNs + ns, dataplaneNs: ns };
       this.#trace.processed(flows.connection[flow]!, packet, reply, work, verdict);
     }
     if (verdict.fate === FORWARD) return doneNs + verdict.delayNs;
