@@ -14,4 +14,6 @@ export * from './kubernetes/synthetic.ts';
 export * from './kubernetes/read.ts';
 // Rules of any origin: iptables-save texts read, printed and walked literally.
 export * as xtables from './xtables/index.ts';
+// The same for nft texts.
+export * as nfTables from './nf-tables/index.ts';
 export * as ipvsKernel from './ipvs/index.ts';

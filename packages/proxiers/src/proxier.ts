@@ -18,6 +18,8 @@ export interface Mode<Specs extends OptionSpecs = OptionSpecs> {
   readonly operations: readonly string[];
   /** Native formats of `Proxier.dump`, the default first. */
   readonly formats: readonly string[];
+  /** It programs the IPv6 half of a cluster, too; packets of runs are IPv4 in every mode. */
+  readonly ipv6?: boolean;
   create(node: NodeContext, options: OptionsOf<Specs>): Proxier;
 }
 

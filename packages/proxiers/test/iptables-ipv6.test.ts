@@ -6,7 +6,7 @@ import { Ipv6Family, formatIpv4, formatIpv6, parseIpv6, type Cidr } from '@vipsi
 import { Endpoints, ServicePorts, addressText, familyOf, type Cluster } from '../src/kubernetes/cluster.ts';
 import { InputError, readCluster, scaleCluster } from '../src/kubernetes/read.ts';
 import { chainHash } from '../src/iptables/chains.ts';
-import { sortedByText } from '../src/iptables/endpoint-order.ts';
+import { sortedByText } from '../src/kubernetes/endpoint-order.ts';
 import type { IptablesOptions } from '../src/iptables/kube-proxy.ts';
 import { wantedCidrs } from '../src/iptables/ruleset-options.ts';
 import { clusterOf, dumpOf, ownRules, synced } from './iptables-bench.ts';

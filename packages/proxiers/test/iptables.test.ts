@@ -20,7 +20,7 @@ import { PROFILES } from '../src/cost/profiles.ts';
 import { Endpoints, READY, SERVING, TERMINATING, type Service } from '../src/kubernetes/cluster.ts';
 import { SYNTHETIC_DEFAULTS, syntheticCluster } from '../src/kubernetes/synthetic.ts';
 import { EXT, FW, SEP, SVC, SVL, chainHash, serviceChainName } from '../src/iptables/chains.ts';
-import { sortedByText } from '../src/iptables/endpoint-order.ts';
+import { sortedByText } from '../src/kubernetes/endpoint-order.ts';
 import { IPTABLES_OPERATIONS } from '../src/iptables/operations.ts';
 import { probabilityText, threshold, thresholdOf } from '../src/iptables/probability.ts';
 import { DROP, FORWARD, REJECT, type Verdict } from '../src/proxier.ts';

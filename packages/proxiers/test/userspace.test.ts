@@ -714,7 +714,7 @@ test('the re-check of 151 Services takes more than a second, as connections that
 });
 
 test('the mode is there on request, with a price for everything it counts', (t) => {
-  t.deepEqual(DEFAULT_MODES, ['iptables', 'ipvs', 'ebpf']);
+  t.deepEqual(DEFAULT_MODES, ['iptables', 'nftables', 'ipvs', 'ebpf']);
   t.true(MODES.some(({ name }) => name === 'userspace'));
   t.notThrows(() => new PriceList(PROFILES[0]!, USERSPACE_OPERATIONS));
 });

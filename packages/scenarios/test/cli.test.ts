@@ -86,8 +86,14 @@ test('bad input ends with exit code 2, one sentence that says where and what, an
     ],
     [['compare', 'synthetic:services=-5'], /services is -5; wanted a whole number from 1/],
     [['compare', 'examples/shop.yaml', '--sizes', '-5'], /size -5: wanted endpoints/],
-    [['compare', 'examples/shop.yaml', '--modes', 'magic'], /expected one of "iptables"\|"ipvs"\|"ebpf"/],
-    [['rules', 'examples/shop.yaml', '--mode', 'magic'], /Allowed choices are iptables, ipvs, ebpf/],
+    [
+      ['compare', 'examples/shop.yaml', '--modes', 'magic'],
+      /expected one of "iptables"\|"nftables"\|"ipvs"\|"ebpf"/,
+    ],
+    [
+      ['rules', 'examples/shop.yaml', '--mode', 'magic'],
+      /Allowed choices are iptables, nftables, ipvs, ebpf/,
+    ],
     [['compare', 'examples/shop.yaml', '--set', 'workload.rate=5'], /workload\.rate: no such field/],
     [
       ['compare', 'examples/shop.yaml', '--json', join(folder, 'no', 'where.json')],

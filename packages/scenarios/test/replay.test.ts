@@ -281,7 +281,7 @@ test('vipsim trace --rules walks a text of any origin, step by step or many flow
     ],
     [
       ['trace', '--rules', '/dev/null', '--packet', 'tcp 1.2.3.4 > 5.6.7.8:80'],
-      /\/dev\/null: holds no table; wanted what iptables-save or ipvsadm -Sn print/,
+      /\/dev\/null: holds no table; wanted what iptables-save, nft list ruleset or ipvsadm -Sn print/,
     ],
     [[...words, '--packet', 'tcp 1.2.3.4'], /wanted a packet such as/],
     [

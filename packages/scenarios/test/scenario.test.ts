@@ -27,7 +27,7 @@ test('durations are read in the forms people write and printed back', (t) => {
 test('an empty scenario has every default, and survives being written and read', (t) => {
   const scenario = resolveScenario({});
   t.is(scenario.duration, 60e9);
-  t.deepEqual(scenario.modes, ['iptables', 'ipvs', 'ebpf']);
+  t.deepEqual(scenario.modes, ['iptables', 'nftables', 'ipvs', 'ebpf']);
   t.is(modeOptions(scenario, 'iptables')['backend'], 'nft');
   const document = scenarioDocument(scenario);
   t.is(document['duration'], '1m');
@@ -87,7 +87,7 @@ test('wrong fields and values are named, with the way out', (t) => {
   fails(['duration=5'], /^duration: .*expected string/);
   fails(['duration=soon'], /duration: wanted a duration such as 500ms, 30s or 2m/);
   fails(['node.cores=-1'], /node\.cores: Too small/);
-  fails(['modes=iptables,xdp'], /modes\.1: .*"iptables"\|"ipvs"\|"ebpf"/);
+  fails(['modes=iptables,xdp'], /modes\.1: .*"iptables"\|"nftables"\|"ipvs"\|"ebpf"/);
   fails(['iptables.backend=ebtables'], /iptables\.backend: .*"nft"\|"legacy"/);
   fails(['seed.deeper.still=1'], /seed/);
   t.throws(() => applySettings({}, ['novalue']), { message: /wanted path=value/ });

@@ -37,9 +37,11 @@ test('dependencies point one way: scenarios, proxiers, sim-core; and no mode kno
   for (const { path, text } of sources('packages/sim-core/src')) t.notRegex(text, /from '@vipsim\//, path);
   for (const { path, text } of sources('packages/proxiers/src')) {
     t.notRegex(text, /from '@vipsim\/(scenarios|proxiers)/, path);
-    const mode = /src\/(iptables|ipvs|ebpf|userspace|xtables)\//.exec(path)?.[1];
+    const mode = /src\/(iptables|nftables|ipvs|ebpf|userspace|xtables|nf-tables)\//.exec(path)?.[1];
     if (mode === undefined) continue;
-    for (const other of ['iptables', 'ipvs', 'ebpf', 'userspace', 'xtables']) {
+    for (const other of ['iptables', 'nftables', 'ipvs', 'ebpf', 'userspace', 'xtables', 'nf-tables']) {
+      // kube-proxy's nftables mode stands on nf_tables; that stands on no mode.
+      if (mode === 'nftables' && other === 'nf-tables') continue;
       if (other !== mode) t.notRegex(text, new RegExp(`from '\\.\\./${other}/`), path);
     }
   }

@@ -32,7 +32,13 @@ import {
 import type { RuleTable } from './rule-table.ts';
 import type { RulesetOptions } from './ruleset-options.ts';
 import { addServiceRule, policyChain } from './service-rules.ts';
-import { HAS_ENDPOINTS, HAS_EXTERNAL, HAS_INTERNAL, USES_FW } from './service-plan.ts';
+import {
+  GUARDED,
+  HAS_ENDPOINTS,
+  HAS_EXTERNAL,
+  HAS_INTERNAL,
+  USES_FIREWALL,
+} from '../kubernetes/service-plan.ts';
 
 /**
  * The chains that every sync writes whole, because all service ports share them. Services come in the order of
@@ -69,7 +75,7 @@ export function stageNatFront(
       addServiceRule(nat, { ...rule, destination, argument, about: EXTERNAL_IP });
     }
     for (const destination of service.loadBalancerIps) {
-      const argument = index.ensure((bits & USES_FW) !== 0 ? FW : EXT, servicePort);
+      const argument = index.ensure((bits & USES_FIREWALL) !== 0 ? FW : EXT, servicePort);
       addServiceRule(nat, { ...rule, destination, argument, about: LOAD_BALANCER_IP });
     }
   }
@@ -175,7 +181,7 @@ function stageHealthChecks(cluster: Cluster, filter: RuleTable): void {
 function stageFirewallDrops(cluster: Cluster, filter: RuleTable, decisions: Uint8Array): void {
   filter.begin(KUBE_PROXY_FIREWALL);
   for (let servicePort = 0; servicePort < cluster.ports.count; servicePort++) {
-    if ((decisions[servicePort]! & USES_FW) === 0) continue;
+    if ((decisions[servicePort]! & GUARDED) !== GUARDED) continue;
     const { ports } = cluster;
     for (const destination of cluster.services[ports.service[servicePort]!]!.loadBalancerIps) {
       addServiceRule(filter, {

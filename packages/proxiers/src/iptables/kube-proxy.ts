@@ -9,7 +9,7 @@ import type { TextStyle } from './rule-text.ts';
 import { saveLines } from './save-text.ts';
 import { Ruleset, type NatChanges } from './ruleset.ts';
 import { resolveOptions, type RulesetSettings } from './ruleset-options.ts';
-import { planService } from './service-plan.ts';
+import { planService } from '../kubernetes/service-plan.ts';
 import { SyncStages } from './sync-stages.ts';
 import { XtablesLock } from './xtables-lock.ts';
 

@@ -94,5 +94,6 @@ export const iptables: Mode<typeof OPTIONS> = {
   options: OPTIONS,
   operations: IPTABLES_OPERATIONS,
   formats: ['iptables-restore', 'iptables-save'],
+  ipv6: true,
   create: (node, options) => new IptablesProxier(node, options),
 };

@@ -9,7 +9,7 @@ import { RuleTable } from './rule-table.ts';
 import type { TextStyle } from './rule-text.ts';
 import type { RulesetOptions } from './ruleset-options.ts';
 import { stageService, type ServiceRulesContext } from './service-rules.ts';
-import type { ServicePlan } from './service-plan.ts';
+import type { ServicePlan } from '../kubernetes/service-plan.ts';
 
 const NONE = new Int32Array(0);
 

@@ -29,7 +29,13 @@ import {
 } from './rule.ts';
 import type { RuleTable } from './rule-table.ts';
 import type { RulesetOptions } from './ruleset-options.ts';
-import { HAS_EXTERNAL, HAS_INTERNAL, USES_EXT, USES_FW, type ServicePlan } from './service-plan.ts';
+import {
+  GUARDED,
+  HAS_EXTERNAL,
+  HAS_INTERNAL,
+  USES_EXTERNAL,
+  type ServicePlan,
+} from '../kubernetes/service-plan.ts';
 
 /** What the chains of all services have in common in one sync. */
 export interface ServiceRulesContext {
@@ -49,8 +55,8 @@ export interface ServiceRulesContext {
 export function stageService(context: ServiceRulesContext, plan: ServicePlan): void {
   const { cluster, index } = context;
   const service = cluster.services[cluster.ports.service[plan.servicePort]!]!;
-  if ((plan.decisions & USES_EXT) !== 0) stageExternal(context, plan, service);
-  if ((plan.decisions & USES_FW) !== 0) stageFirewall(context, plan, service);
+  if ((plan.decisions & USES_EXTERNAL) !== 0) stageExternal(context, plan, service);
+  if ((plan.decisions & GUARDED) === GUARDED) stageFirewall(context, plan, service);
   if (plan.cluster.length > 0) {
     stageDispatch(context, plan, SVC, plan.cluster, service);
   }

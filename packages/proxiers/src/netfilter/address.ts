@@ -30,7 +30,9 @@ export function parseNetwork(text: string, family: Family): Network | undefined 
 /** Lower case, the longest run of zeros shortened, as inet_ntop writes it. */
 export function formatAddress(address: Address): string {
   if (address.length === 1) return dotted(address[0]!);
-  if (address[0] === 0 && address[1] === 0 && address[2] === 0xffff) return `::ffff:${dotted(address[3]!)}`;
+  const [first, second, third, last] = address as [number, number, number, number];
+  if (first === 0 && second === 0 && third === 0xffff) return `::ffff:${dotted(last)}`;
+  if (first === 0 && second === 0 && third === 0 && last > 0xffff) return `::${dotted(last)}`;
   const groups = address.flatMap((word) => [word >>> 16, word & 0xffff]);
   const run = longestZeros(groups);
   const text = groups.map((group) => group.toString(16));

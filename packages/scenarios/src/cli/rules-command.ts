@@ -27,11 +27,14 @@ export function addRulesCommand(program: Command): void {
     .option('--format <name>', `the native format, or the end of its name (${formats}; default: the first)`)
     .option(
       '--partial <namespace/name>',
-      'iptables only: not everything, but what kube-proxy writes after the first endpoint of each port of that ' +
+      'iptables and nftables: not everything, but what kube-proxy writes after the first endpoint of each port of that ' +
         'Service has gone; above 1,000 endpoints leftover chains are not deleted so soon',
     )
     .addOption(
-      new Option('--family <family>', 'iptables only: ipv6 prints what ip6tables-restore takes')
+      new Option(
+        '--family <family>',
+        'ipv6 prints the other half of a dual-stack cluster (iptables, nftables)',
+      )
         .choices(['ipv4', 'ipv6'])
         .default('ipv4'),
     )
@@ -43,14 +46,17 @@ Examples:
   vipsim rules dual-stack.yaml --mode iptables --family ipv6 | sudo ip6tables-restore --test
   vipsim rules examples/shop.yaml --mode iptables --partial shop/frontend
   vipsim rules examples/shop.yaml --mode iptables --format save
+  vipsim rules examples/shop.yaml --mode nftables | sudo nft -c -f -
+  vipsim rules examples/shop.yaml --mode nftables --format list
   vipsim rules examples/shop.yaml --mode ipvs
   vipsim rules examples/shop.yaml --mode ebpf --format cilium-lb-list`,
     )
     .action((words: string[], flags: RulesFlags) => {
       const mode = MODES.find(({ name }) => name === flags.mode)!;
       const format = formatOf(mode, flags.format);
-      if (flags.family === 'ipv6' && mode.name !== 'iptables') {
-        throw new UsageError(`--family ipv6: only iptables prints IPv6 rules, not ${mode.name}`);
+      if (flags.family === 'ipv6' && mode.ipv6 !== true) {
+        const able = MODES.filter(({ ipv6 }) => ipv6).map(({ name }) => name);
+        throw new UsageError(`--family ipv6: ${able.join(' and ')} print IPv6 rules, ${mode.name} does not`);
       }
       const scenario = scenarioOf(flags);
       if (flags.partial !== undefined) {

@@ -4,6 +4,7 @@ import { escapeTerminal } from '../report/index.ts';
 import { readInput } from './files.ts';
 import { seriesPort, shareLines } from './flow-shares.ts';
 import { ipvsTrace, isIpvsadmSave } from './ipvs-trace.ts';
+import { isNftRules, nftTrace } from './nft-trace.ts';
 import { familyOf, parseRulesPacket } from './packet.ts';
 import { stepLines } from './trace-steps.ts';
 import { UsageError } from './usage-error.ts';
@@ -39,7 +40,7 @@ const STAND_IN = { 4: '192.0.2.1', 6: '2001:db8::1' } as const;
 const GAP_NS = 2_000_000;
 
 /**
- * One packet's way through the rules of a file, of iptables-save or of ipvsadm -Sn, or where many of them go. Lines
+ * One packet's way through the rules of a file, of iptables-save, nft or ipvsadm -Sn, or where many of them go. Lines
  * without line ends.
  */
 export function* rulesTrace(flags: RulesTraceFlags): Generator<string> {
@@ -51,19 +52,26 @@ export function* rulesTrace(flags: RulesTraceFlags): Generator<string> {
   if (flags.mark !== 0) throw new UsageError('--mark is for an ipvsadm -Sn text; rules set marks themselves');
   const family = familyOf(flags.packet);
   const facts = factsOf(flags, family);
+  const place = {
+    isPod: (address: xtables.Address) =>
+      facts.podNetwork !== undefined && xtables.isInside(facts.podNetwork, address),
+    from: flags.from === undefined ? undefined : ORIGINS[flags.from],
+    inLink: flags.inLink,
+  };
+  if (isNftRules(text, flags.rules)) {
+    yield* nftTrace(text, flags, { facts, family, packet: place, originName, verdictText, destinationText });
+    return;
+  }
   const rules = xtables.readRuleset(text, flags.rules, family);
   if (rules.tables.size === 0) {
-    throw new UsageError(`${flags.rules}: holds no table; wanted what iptables-save or ipvsadm -Sn print`);
+    throw new UsageError(
+      `${flags.rules}: holds no table; wanted what iptables-save, nft list ruleset or ipvsadm -Sn print`,
+    );
   }
   yield* unknownLines(rules, flags);
   const backend = flags.backend === 'legacy' ? 'legacy' : 'nft';
   const node = new xtables.XtNode({ rules, facts, backend, streams: new Streams(flags.seed ?? '0'), hz: HZ });
-  const packet = parseRulesPacket(flags.packet, {
-    isOwn: (address) => node.isLocal(address),
-    isPod: (address) => facts.podNetwork !== undefined && xtables.isInside(facts.podNetwork, address),
-    from: flags.from === undefined ? undefined : ORIGINS[flags.from],
-    inLink: flags.inLink,
-  });
+  const packet = parseRulesPacket(flags.packet, { ...place, isOwn: (address) => node.isLocal(address) });
   if (flags.count === 1) yield* walkLines(node, packet, flags);
   else yield* countLines(node, packet, flags);
 }
@@ -116,7 +124,10 @@ function* unknownLines(rules: xtables.Ruleset, flags: RulesTraceFlags): Generato
   yield '';
 }
 
-function verdictText({ fate, where, answer, masqueraded, leaves }: xtables.XtOutcome): string {
+/** Of either kind of rules. */
+type Outcome = Omit<xtables.XtOutcome, 'first'>;
+
+function verdictText({ fate, where, answer, masqueraded, leaves }: Outcome): string {
   if (fate === 'drop') return `dropped in ${where}`;
   if (fate === 'reject') return `rejected in ${where}: the sender gets ${answerText(answer)}`;
   const masquerade = masqueraded ? ', its source translated' : '';
@@ -129,7 +140,7 @@ function answerText(answer: string): string {
     : `ICMP ${answer.replace(/^icmp6?-/, '').replaceAll('-', ' ')}`;
 }
 
-function destinationText({ fate, where, leaves }: xtables.XtOutcome): string {
+function destinationText({ fate, where, leaves }: Outcome): string {
   if (fate !== 'accept') return `${fate === 'drop' ? 'dropped' : 'rejected'} in ${where}`;
   return socket(leaves.destination, leaves.destinationPort);
 }
@@ -139,7 +150,7 @@ function socket(address: xtables.Address, port: number): string {
   return address.length === 1 ? `${text}:${port}` : `[${text}]:${port}`;
 }
 
-function originName({ origin }: xtables.XtPacket): string {
+function originName({ origin }: Pick<xtables.XtPacket, 'origin'>): string {
   return ORIGIN_NAMES.find((name) => ORIGINS[name] === origin)!;
 }
 

@@ -36,6 +36,7 @@ Examples:
   vipsim trace examples/shop.yaml --mode iptables --packet 'tcp 10.244.0.9:40000 > 10.96.0.20:80'
   vipsim trace examples/shop.yaml --mode ebpf --packet 'tcp 203.0.113.7:40000 > 172.18.0.2:30080'
   sudo iptables-save | vipsim trace --rules - --node-address 192.168.0.2 --packet 'tcp 10.244.1.7 > 10.96.0.10:80'
+  sudo nft list ruleset | vipsim trace --rules - --node-address 192.168.0.2 --packet 'tcp 10.244.1.7 > 10.96.0.10:80'
   sudo ipvsadm -Sn | vipsim trace --rules - --packet 'tcp 10.244.1.7 > 10.96.0.10:80' --count 1000`,
     )
     .action((words: string[], flags: TraceFlags) => {
@@ -50,8 +51,8 @@ function addRulesFlags(command: Command): Command {
   return command
     .option(
       '--rules <file>',
-      'walk the rules of an iptables-save text, or the virtual servers of an ipvsadm -Sn text (FILE.ipvs), instead of ' +
-        'a mode (- for standard input)',
+      'walk the rules of an iptables-save text or of an nft text (FILE.nft, or a listing), or the virtual servers of ' +
+        'an ipvsadm -Sn text (FILE.ipvs), instead of a mode (- for standard input)',
     )
     .option('--node-address <address>', "with --rules: the node's own address; may be repeated", collect, [])
     .option('--pod-network <cidr>', "with --rules: addresses of this node's pods")

@@ -80,7 +80,7 @@ class ConntrackStage {
   step(step: Step): void {
     const nowNs = Math.round(step.t * SECOND);
     if (step.op === 'sysctls') this.#sysctls(recordOf(step, 'values', this.#recording));
-    else if (step.op === 'nf_conntrack_max') this.#limit(step['now']);
+    else if (step.op === 'nf_conntrack_max') this.#limit(step);
     else if (this.#unknown !== '' && step.op !== 'sleep') this.#score.skip(this.#unknown);
     else if (step.op === 'connect') this.#connect(step, nowNs);
     else if (step.op === 'data') this.#data(step, nowNs);
@@ -104,13 +104,17 @@ class ConntrackStage {
       if (typeof value === 'string') {
         if (state >= 0) this.#compare('states', name, value, TCP_TIMEOUTS_S[state]!);
       } else if (name === 'nf_conntrack_buckets') this.#reform({ buckets: Number(value) });
-      else if (name === 'nf_conntrack_max') this.#limit(value);
+      else if (name === 'nf_conntrack_max' && typeof value === 'number') this.#reform({ max: value });
       else this.#unknown = `${name} cannot be set in the table`;
     }
   }
 
-  #limit(max: unknown): void {
-    if (typeof max === 'number') this.#reform({ max });
+  /** The limit that the kernel had, and the one that it was given. */
+  #limit({ before, now }: Step): void {
+    if (typeof before === 'number') {
+      this.#compare('states', 'nf_conntrack_max', String(before), this.#options.max);
+    }
+    if (typeof now === 'number') this.#reform({ max: now });
   }
 
   #reform(options: Partial<typeof KERNEL>): void {

@@ -1,6 +1,7 @@
 import { conntrackPlayer } from './conntrack-player.ts';
 import { iptablesPlayer } from './iptables-player.ts';
 import { ipvsPlayer } from './ipvs-player.ts';
+import { nftablesPlayer } from './nftables-player.ts';
 import type { Recording } from './recording.ts';
 import { Score, type ReplayResult } from './score.ts';
 
@@ -12,7 +13,7 @@ export interface Player {
   play(recording: Recording, score: Score, seed: string): void;
 }
 
-export const PLAYERS: readonly Player[] = [iptablesPlayer, ipvsPlayer, conntrackPlayer];
+export const PLAYERS: readonly Player[] = [iptablesPlayer, nftablesPlayer, ipvsPlayer, conntrackPlayer];
 
 /** Replay a recording; where no player knows its kind every step counts as skipped. */
 export function replay(recording: Recording, seed: string): ReplayResult {

@@ -1,4 +1,4 @@
-import type { Endpoints } from '../kubernetes/cluster.ts';
+import type { Endpoints } from './cluster.ts';
 
 /**
  * kube-proxy sorts the endpoints of a service by the bytes of `address:port`, so 10.0.0.10:80 comes before

@@ -1,36 +1,46 @@
-import { isExternallyAccessible, type Service } from '../kubernetes/cluster.ts';
-import { categorize } from '../kubernetes/categorize.ts';
+import { categorize } from './categorize.ts';
+import { isExternallyAccessible, isProxied, type Service } from './cluster.ts';
 import type { NodeContext } from '../proxier.ts';
 import { sortedByText } from './endpoint-order.ts';
 
 /** What kube-proxy decides about a service port from its Service and its endpoints, as bits. */
-export const HAS_ENDPOINTS = 1;
-export const HAS_INTERNAL = 2;
-export const HAS_EXTERNAL = 4;
-export const USES_EXT = 8;
-export const USES_FW = 16;
+export const PROXIED = 1;
+export const HAS_ENDPOINTS = 2;
+export const HAS_INTERNAL = 4;
+export const HAS_EXTERNAL = 8;
+/** It has endpoints and is reached other than by its ClusterIP. */
+export const USES_EXTERNAL = 16;
+/** Source ranges guard its load balancer addresses, endpoints or not. */
+export const USES_FIREWALL = 32;
+/** Both: there is something to guard. */
+export const GUARDED = HAS_ENDPOINTS | USES_FIREWALL;
 
 /**
- * What one service port's chains are to be.
- * Source: syncProxyRules in pkg/proxy/iptables/proxier.go, UsesClusterEndpoints and UsesLocalEndpoints in
+ * What one service port is to have where kube-proxy writes rules.
+ * Source: syncProxyRules in pkg/proxy/{iptables,nftables}/proxier.go, UsesClusterEndpoints and UsesLocalEndpoints in
  * pkg/proxy/serviceport.go.
  */
 export interface ServicePlan {
   readonly servicePort: number;
   readonly decisions: number;
-  /** Endpoint rows that KUBE-SVC dispatches to, in order; empty when that chain is not needed. */
+  /** Endpoint rows for the Cluster policy, in order; empty when nothing uses it. */
   readonly cluster: Int32Array;
-  /** The same for KUBE-SVL. */
+  /** The same for the Local policy. */
   readonly local: Int32Array;
-  /** Endpoints that get a KUBE-SEP chain. */
+  /** All that this node may send to. */
   readonly reachable: Int32Array;
 }
 
 const NONE = new Int32Array(0);
 
+export function emptyPlan(servicePort: number): ServicePlan {
+  return { servicePort, decisions: 0, cluster: NONE, local: NONE, reachable: NONE };
+}
+
 export function planService(node: NodeContext, servicePort: number): ServicePlan {
   const { cluster, endpoints } = node;
   const service = cluster.services[cluster.ports.service[servicePort]!]!;
+  if (!isProxied(service)) return emptyPlan(servicePort);
   const found = categorize(cluster, endpoints, servicePort, node.node);
   const external = isExternallyAccessible(cluster, servicePort);
   const usesCluster = !service.internalPolicyLocal || external;
@@ -47,12 +57,13 @@ export function planService(node: NodeContext, servicePort: number): ServicePlan
 }
 
 function decide(service: Service, hasEndpoints: boolean, external: boolean, hasLocal: boolean): number {
-  if (!hasEndpoints) return 0;
-  let decisions = HAS_ENDPOINTS;
+  let decisions = PROXIED;
+  if (service.loadBalancerIps.length > 0 && service.sourceRanges.length > 0) decisions |= USES_FIREWALL;
+  if (!hasEndpoints) return decisions;
+  decisions |= HAS_ENDPOINTS;
   if (!service.internalPolicyLocal || hasLocal) decisions |= HAS_INTERNAL;
   if (!service.externalPolicyLocal || hasLocal) decisions |= HAS_EXTERNAL;
-  if (external) decisions |= USES_EXT;
-  if (service.loadBalancerIps.length > 0 && service.sourceRanges.length > 0) decisions |= USES_FW;
+  if (external) decisions |= USES_EXTERNAL;
   return decisions;
 }
 
