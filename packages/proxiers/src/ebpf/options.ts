@@ -7,6 +7,13 @@ import { DEFAULT_MAGLEV_SEED, wantedOfSeed } from './maglev/seed.ts';
 const SECOND = 1_000_000_000;
 
 const LOAD_BALANCING = {
+  variant: {
+    kind: 'choice',
+    default: 'cilium',
+    choices: ['cilium', 'calico', 'katran'],
+    about:
+      "whose programs: Cilium's, all options below; Calico's, with algorithm, socketLB, lbMapMax and otherAddresses; Katran, a balancer of outside packets, with none",
+  },
   lbMapMax: {
     kind: 'integer',
     default: 65_536,
