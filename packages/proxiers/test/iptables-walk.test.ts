@@ -437,6 +437,36 @@ test('a connection path tells invalid packets from known ones, and whether the d
   t.is(verdict.fate, FORWARD);
 });
 
+test('two flows of one source port to one endpoint by two addresses: the second leaves from another port', (t) => {
+  const cluster = syntheticCluster({ ...SYNTHETIC_DEFAULTS, services: 1, endpoints: 1 });
+  const endpoints = new EndpointsMap(cluster);
+  const streams = new Streams('0');
+  const path = new ConnectionPath({
+    cluster,
+    endpoints,
+    node: 0,
+    cores: 2,
+    conntrack: CONNTRACK_DEFAULTS,
+    streams,
+  });
+  const verdict = new Verdict(IPTABLES_OPERATIONS.length);
+  const packet = new Packet();
+  for (const destination of [2, 3]) {
+    Object.assign(packet, { source: 1, sourcePort: 4000, destination, destinationPort: 80, protocol: UDP });
+    verdict.begin(packet);
+    path.accept(path.enter(packet, 0, verdict), 9, 8080, 0, verdict);
+    t.deepEqual([verdict.fate, verdict.source, verdict.destination], [FORWARD, 1, 9]);
+    t.is(verdict.sourcePort === 4000, destination === 2);
+  }
+  // The answer to that port goes back to the client's own.
+  const port = verdict.sourcePort;
+  Object.assign(packet, { source: 9, sourcePort: 8080, destination: 1, destinationPort: port });
+  verdict.begin(packet);
+  t.is(path.enter(packet, 0, verdict), DONE);
+  t.deepEqual([verdict.source, verdict.destinationPort], [3, 4000]);
+  t.is(path.conntrack.drops, 0);
+});
+
 test('with tcpBeLiberal nothing drops INVALID packets', (t) => {
   const cluster = syntheticCluster({ ...SYNTHETIC_DEFAULTS, services: 1, endpoints: 1 });
   const made = synced(cluster, { tcpBeLiberal: true });

@@ -101,6 +101,7 @@ export class ConnectionPath {
     const { conntrack } = this;
     if (address !== 0) conntrack.translateDestination(entry, address, port);
     if (masqueradeAs !== 0) conntrack.masquerade(entry, masqueradeAs, true, this.#ports);
+    else conntrack.keepSource(entry, this.#ports);
     const node = entry * 2;
     this.#translate(node, verdict);
     if (!conntrack.confirm(entry)) verdict.fate = DROP;

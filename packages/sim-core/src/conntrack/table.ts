@@ -187,6 +187,15 @@ export class ConntrackTable {
     this.portExhaustions++;
   }
 
+  /**
+   * What happens to the source of a flow for which no rule decides (nf_nat_alloc_null_binding): it stays, unless the
+   * answers would be those of another flow; then the port changes.
+   */
+  keepSource(entry: number, ports: Stream): void {
+    const reply = entry * 2 + 1;
+    if (this.#taken(reply)) this.masquerade(entry, this.#destination[reply]!, false, ports);
+  }
+
   /** Insert both nodes. False, and the entry is gone, when one of its tuples exists already. */
   confirm(entry: number): boolean {
     const node = entry * 2;
