@@ -8,6 +8,7 @@ import { iptablesTables, measureIptables } from './iptables.ts';
 import { connectionsTable, measureConnections } from './ipvs-connections.ts';
 import { ipvsTable, measureIpvs } from './ipvs.ts';
 import { compileNative, type Native } from './native.ts';
+import { measureNftables, nftablesTables } from './nftables.ts';
 import { readOptions, USAGE, type BenchOptions } from './options.ts';
 import { measurePipeline, measureTimers, WIRE_NS } from './pipeline.ts';
 import {
@@ -67,6 +68,8 @@ function bench(options: BenchOptions, folder: string): void {
     show(packetTable(`Retransmission timers of 10,000 flows, ${packets} packets`, timers));
   const walked = options.parts.includes('iptables') ? measureIptables(options) : undefined;
   if (walked !== undefined) for (const table of iptablesTables(walked)) show(table);
+  const ruled = options.parts.includes('nftables') ? measureNftables(options) : undefined;
+  if (ruled !== undefined) for (const table of nftablesTables(ruled)) show(table);
   const picked = options.parts.includes('ipvs') ? measureIpvs(options) : [];
   if (picked.length > 0) show(ipvsTable(picked));
   const found = options.parts.includes('ipvs') ? measureConnections(options) : [];
@@ -90,6 +93,7 @@ function bench(options: BenchOptions, folder: string): void {
       wired,
       timers,
       iptables: walked,
+      nftables: ruled,
       ipvs: picked,
       connections: found,
       ebpf,

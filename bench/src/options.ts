@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import type { PathsEffort } from './ebpf-paths.ts';
 import { SHAPE_NAMES, type Shape } from './increments.ts';
 
 export const USAGE = `pnpm bench [options]
@@ -9,7 +10,7 @@ export const USAGE = `pnpm bench [options]
   --rounds N            turns of each (5)
   --packets N           packets of pipeline and timers (2,000,000)
   --services 1e3,1e4,…  services whose rules packets walk (1e3,1e4,1e5)
-  --only PARTS          of hold,pipeline,timers,iptables,ipvs,ebpf (all)
+  --only PARTS          of hold,pipeline,timers,iptables,nftables,ipvs,ebpf (all)
   --native              C, C++ and, where libns3-dev is installed, ns-3
   --alloc, --deopts     bytes allocated per event, and optimised code lost, in steady state
   --json FILE           all numbers
@@ -28,6 +29,10 @@ export interface BenchOptions {
   readonly syncs: number;
   /** Of the ipvs part: picks a turn. */
   readonly picks: number;
+  /** Of the nftables part: new connections of a turn. */
+  readonly connections: number;
+  /** Of the ebpf part: clusters, flows of a turn, lookups of one service, endpoints that change. */
+  readonly paths: Omit<PathsEffort, 'rounds'>;
   /** Of the ebpf part: backends of Maglev tables, and ms that a turn builds them. */
   readonly maglev: { readonly backends: readonly number[]; readonly turnMs: number };
   /** Holds measured in a turn at least, unless they take longer than `turnMsMax`. */
@@ -41,7 +46,7 @@ export interface BenchOptions {
   readonly markdown: boolean;
 }
 
-const PARTS = ['hold', 'pipeline', 'timers', 'iptables', 'ipvs', 'ebpf'];
+const PARTS = ['hold', 'pipeline', 'timers', 'iptables', 'nftables', 'ipvs', 'ebpf'];
 
 /** @throws RangeError for what it does not know. */
 export function readOptions(args: readonly string[]): BenchOptions {
@@ -75,6 +80,14 @@ export function readOptions(args: readonly string[]): BenchOptions {
     endpoints: quick ? 100_000 : 1_000_000,
     syncs: quick ? 100 : 10_000,
     picks: quick ? 1_000_000 : 5_000_000,
+    connections: quick ? 20_000 : 100_000,
+    paths: {
+      services: quick ? [10, 1000] : [10, 1000, 10_000],
+      endpoints: 100,
+      flows: quick ? 20_000 : 150_000,
+      lookups: quick ? 500_000 : 5_000_000,
+      changes: quick ? 100 : 1000,
+    },
     maglev: { backends: quick ? [3, 1000] : [3, 100, 1000, 10_000], turnMs: quick ? 200 : 500 },
     steps: quick ? 300_000 : 20_000_000,
     turnMsMax: quick ? 500 : 4000,

@@ -1,10 +1,13 @@
 import { readColumns } from './columns.ts';
-import { structureNamed } from './holders.ts';
+import { takeEbpfTablesTurn, type EbpfTablesRequest } from './ebpf-paths-tables-turn.ts';
 import { takeMaglevTurn, type MaglevRequest } from './ebpf-maglev-turn.ts';
+import { takeCourseTurn, type CourseRequest } from './ebpf-paths-turn.ts';
+import { structureNamed } from './holders.ts';
 import { takeIptablesTurn, type IptablesRequest } from './iptables-turn.ts';
 import { takeConnectionsTurn, type ConnectionsRequest } from './ipvs-connections-turn.ts';
 import { takeIpvsTurn, type IpvsRequest } from './ipvs-turn.ts';
 import { lineNamed } from './lines.ts';
+import { takeFirstPacketsTurn, type FirstPacketsRequest } from './nftables-turn.ts';
 import { timersNamed } from './timers.ts';
 
 /** What a turn is asked for: one structure, one workload, in a process of its own. */
@@ -31,11 +34,18 @@ export type TurnRequest =
   | IptablesRequest
   | IpvsRequest
   | ConnectionsRequest
-  | MaglevRequest;
+  | MaglevRequest
+  | CourseRequest
+  | EbpfTablesRequest
+  | FirstPacketsRequest;
 
 export interface TurnResult {
   /** Per hold or per packet. */
   readonly ns: number;
+  /** ns of what the same turn measured besides. */
+  readonly parts?: readonly number[];
+  /** Operations per packet, by name. */
+  readonly counts?: Readonly<Record<string, number>>;
   /** Held per pending event, just after filling. */
   readonly bytes?: number;
   /** The same by the structure's own account. */
@@ -54,6 +64,9 @@ export async function takeTurn(request: TurnRequest): Promise<TurnResult> {
   if (request.bench === 'ipvs-picks') return takeIpvsTurn(request);
   if (request.bench === 'ipvs-connections') return takeConnectionsTurn(request);
   if (request.bench === 'ebpf-maglev') return takeMaglevTurn(request);
+  if (request.bench === 'ebpf-course') return takeCourseTurn(request);
+  if (request.bench === 'ebpf-build' || request.bench === 'ebpf-lookup') return takeEbpfTablesTurn(request);
+  if (request.bench === 'first-packets') return takeFirstPacketsTurn(request);
   if (request.bench !== 'pipeline' && request.bench !== 'timers') return takeIptablesTurn(request);
   const [first, second] = readColumns(request.columns);
   const { name } = request;
