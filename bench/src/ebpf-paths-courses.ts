@@ -1,5 +1,5 @@
 import { CONNTRACK_DEFAULTS, FROM_OUTSIDE, FROM_POD, Streams } from '@vipsim/sim-core';
-import type { Agent, AgentOptions } from '../../packages/proxiers/src/ebpf/agent.ts';
+import type { Agent, AgentOptions } from '../../packages/proxiers/src/ebpf/agent/agent.ts';
 import { ebpf } from '../../packages/proxiers/src/ebpf/mode.ts';
 import type { Cluster } from '../../packages/proxiers/src/kubernetes/cluster.ts';
 import type { EndpointsMap } from '../../packages/proxiers/src/kubernetes/endpoints-map.ts';

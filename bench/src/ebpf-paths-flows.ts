@@ -1,5 +1,5 @@
 import { ACK, FROM_OUTSIDE, FROM_POD, Packet, SYN } from '@vipsim/sim-core';
-import type { Agent } from '../../packages/proxiers/src/ebpf/agent.ts';
+import type { Agent } from '../../packages/proxiers/src/ebpf/agent/agent.ts';
 import { ebpf } from '../../packages/proxiers/src/ebpf/mode.ts';
 import type { Cluster } from '../../packages/proxiers/src/kubernetes/cluster.ts';
 import { EndpointsMap } from '../../packages/proxiers/src/kubernetes/endpoints-map.ts';

@@ -121,7 +121,11 @@ test('Cilium chooses among the endpoints that iptables mode chooses among, whate
         const wanted = rowsMet(reference, iptables.operations.length, probe, protocol);
         const got = rowsMet(cilium, ebpf.operations.length, probe, protocol);
         const about = `${JSON.stringify(probe)} ${JSON.stringify({ ...policies, ...ways })}`;
-        for (const row of got) t.true(wanted.has(row), `${row} of ${[...wanted].join(" ")}, got ${[...got].join(" ")}: ${about} ${JSON.stringify(endpoints)}`);
+        for (const row of got)
+          t.true(
+            wanted.has(row),
+            `${row} of ${[...wanted].join(' ')}, got ${[...got].join(' ')}: ${about} ${JSON.stringify(endpoints)}`,
+          );
         // One packet decides for all where nothing is drawn: Maglev spreads the sources' ports as chance does.
         t.is(got.size, wanted.size, about);
       }

@@ -15,7 +15,7 @@ import {
 } from '@vipsim/sim-core';
 import test from 'ava';
 import fc from 'fast-check';
-import type { MapSpec } from '../src/ebpf/buckets.ts';
+import type { MapSpec } from '../src/ebpf/maps/buckets.ts';
 import { NatMaps } from '../src/ebpf/calico/nat-maps.ts';
 import { CALICO_OPERATIONS } from '../src/ebpf/calico/operations.ts';
 import { CalicoProxier, type CalicoOptions } from '../src/ebpf/calico/proxier.ts';

@@ -16,10 +16,10 @@ import {
 } from '@vipsim/sim-core';
 import test from 'ava';
 import fc from 'fast-check';
-import { EbpfDataplane, type EbpfDataplaneOptions } from '../src/ebpf/dataplane.ts';
-import { FlowMaps, TUPLE_OUT, TUPLE_SERVICE } from '../src/ebpf/flow-maps.ts';
-import { GC_MAX_NS, nextGcInterval } from '../src/ebpf/gc-interval.ts';
-import type { LruHashMap } from '../src/ebpf/lru-hash-map.ts';
+import { EbpfDataplane, type EbpfDataplaneOptions } from '../src/ebpf/programs/dataplane.ts';
+import { FlowMaps, TUPLE_OUT, TUPLE_SERVICE } from '../src/ebpf/programs/flow-maps.ts';
+import { GC_MAX_NS, nextGcInterval } from '../src/ebpf/programs/gc-interval.ts';
+import type { LruHashMap } from '../src/ebpf/maps/lru-hash-map.ts';
 import { EBPF_OPERATIONS } from '../src/ebpf/operations.ts';
 import {
   AFFINITY,
@@ -36,8 +36,8 @@ import {
   SOURCE_RANGE,
   TWO_SCOPES,
 } from '../src/ebpf/service-maps.ts';
-import { clampPort, clampPortByRemainder, SourceNat } from '../src/ebpf/source-nat.ts';
-import { Walk } from '../src/ebpf/walk.ts';
+import { clampPort, clampPortByRemainder, SourceNat } from '../src/ebpf/programs/source-nat.ts';
+import { Walk } from '../src/ebpf/programs/walk.ts';
 import { syntheticCluster } from '../src/kubernetes/synthetic.ts';
 import { DROP, FORWARD, REJECT, Verdict } from '../src/proxier.ts';
 

@@ -15,7 +15,7 @@ import {
 } from '@vipsim/sim-core';
 import test from 'ava';
 import fc from 'fast-check';
-import { MODE_OPERATIONS } from '../src/ebpf/agent-operations.ts';
+import { MODE_OPERATIONS } from '../src/ebpf/agent/operations.ts';
 import { KatranBalancer } from '../src/ebpf/katran/balancer.ts';
 import { CONNECTION_RATE_MAX } from '../src/ebpf/katran/dataplane.ts';
 import { KatranMaps, RING_SIZE } from '../src/ebpf/katran/maps.ts';

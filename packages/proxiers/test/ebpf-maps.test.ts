@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { jhash } from '@vipsim/sim-core';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
-import { ArrayMap } from '../src/ebpf/array-map.ts';
+import { ArrayMap } from '../src/ebpf/maps/array-map.ts';
 import {
   ABSENT,
   ANY,
@@ -12,15 +12,15 @@ import {
   NOEXIST,
   type MapSpec,
   type UpdateFlag,
-} from '../src/ebpf/buckets.ts';
-import { ElementCount } from '../src/ebpf/element-count.ts';
-import { FreeLists } from '../src/ebpf/free-lists.ts';
-import { HashMap } from '../src/ebpf/hash-map.ts';
-import { HashOfMaps } from '../src/ebpf/hash-of-maps.ts';
-import { LpmTrie } from '../src/ebpf/lpm-trie.ts';
-import { LruHashMap } from '../src/ebpf/lru-hash-map.ts';
-import { LruLists } from '../src/ebpf/lru-lists.ts';
-import { mapSizes, STATIC_MAP_SIZES } from '../src/ebpf/map-sizing.ts';
+} from '../src/ebpf/maps/buckets.ts';
+import { ElementCount } from '../src/ebpf/maps/element-count.ts';
+import { FreeLists } from '../src/ebpf/maps/free-lists.ts';
+import { HashMap } from '../src/ebpf/maps/hash-map.ts';
+import { HashOfMaps } from '../src/ebpf/maps/hash-of-maps.ts';
+import { LpmTrie } from '../src/ebpf/maps/lpm-trie.ts';
+import { LruHashMap } from '../src/ebpf/maps/lru-hash-map.ts';
+import { LruLists } from '../src/ebpf/maps/lru-lists.ts';
+import { mapSizes, STATIC_MAP_SIZES } from '../src/ebpf/maps/map-sizing.ts';
 
 // What a kernel did (Linux 6.18.44, 2 CPUs): fixtures/bpf-maps/record.c says how it was recorded.
 

@@ -2,25 +2,30 @@ import { Streams, jhash, jhash1 } from '@vipsim/sim-core';
 import test from 'ava';
 import fc from 'fast-check';
 import { spawnSync } from 'node:child_process';
-import type { BaseChain } from '../src/nf-tables/chains.ts';
-import { ACCEPT, DROP, Evaluator, NAT_DESTINATION, NAT_SOURCE } from '../src/nf-tables/evaluator.ts';
-import { expressionText } from '../src/nf-tables/expression-text.ts';
-import { NfTablesError } from '../src/nf-tables/nf-error.ts';
-import * as nft from '../src/nf-tables/program.ts';
-import { NftRuleset } from '../src/nf-tables/ruleset.ts';
-import { PLAIN_SET, chooseBackend, type ElementWords, type NfSet } from '../src/nf-tables/set-backend.ts';
-import { BitmapSet } from '../src/nf-tables/sets/bitmap.ts';
-import { FixedHash } from '../src/nf-tables/sets/fixed-hash.ts';
-import { bigEndian } from '../src/nf-tables/sets/key-order.ts';
-import { Pipapo } from '../src/nf-tables/sets/pipapo.ts';
-import { RangeTree } from '../src/nf-tables/sets/rbtree.ts';
-import { Rhash } from '../src/nf-tables/sets/rhash.ts';
-import { SetArena } from '../src/nf-tables/sets/set-arena.ts';
-import { SetList } from '../src/nf-tables/set-list.ts';
-import { CT_ESTABLISHED, CT_NEW, STATUS_DNAT, Skb } from '../src/nf-tables/skb.ts';
-import { NfTables } from '../src/nf-tables/tables.ts';
-import { CONTINUED, EXCLUSIVE, INTERVAL_END, Transaction } from '../src/nf-tables/transaction.ts';
-import { countUses } from '../src/nf-tables/uses.ts';
+import type { BaseChain } from '../src/nf-tables/kernel/chains.ts';
+import { ACCEPT, DROP, Evaluator, NAT_DESTINATION, NAT_SOURCE } from '../src/nf-tables/kernel/evaluator.ts';
+import { expressionText } from '../src/nf-tables/kernel/expression-text.ts';
+import { NfTablesError } from '../src/nf-tables/kernel/nf-error.ts';
+import * as nft from '../src/nf-tables/kernel/program.ts';
+import { NftRuleset } from '../src/nf-tables/node/ruleset.ts';
+import {
+  PLAIN_SET,
+  chooseBackend,
+  type ElementWords,
+  type NfSet,
+} from '../src/nf-tables/kernel/set-backend.ts';
+import { BitmapSet } from '../src/nf-tables/kernel/sets/bitmap.ts';
+import { FixedHash } from '../src/nf-tables/kernel/sets/fixed-hash.ts';
+import { bigEndian } from '../src/nf-tables/kernel/sets/key-order.ts';
+import { Pipapo } from '../src/nf-tables/kernel/sets/pipapo.ts';
+import { RangeTree } from '../src/nf-tables/kernel/sets/rbtree.ts';
+import { Rhash } from '../src/nf-tables/kernel/sets/rhash.ts';
+import { SetArena } from '../src/nf-tables/kernel/sets/set-arena.ts';
+import { SetList } from '../src/nf-tables/kernel/set-list.ts';
+import { CT_ESTABLISHED, CT_NEW, STATUS_DNAT, Skb } from '../src/nf-tables/kernel/skb.ts';
+import { NfTables } from '../src/nf-tables/kernel/tables.ts';
+import { CONTINUED, EXCLUSIVE, INTERVAL_END, Transaction } from '../src/nf-tables/kernel/transaction.ts';
+import { countUses } from '../src/nf-tables/kernel/uses.ts';
 
 /**
  * nf_tables itself: sets by their real structures against plain maps, transactions against a running kernel, the

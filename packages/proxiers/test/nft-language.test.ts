@@ -4,8 +4,8 @@ import { readFileSync } from 'node:fs';
 import test from 'ava';
 import fc from 'fast-check';
 
-import { jsonText } from '../src/nf-tables/json.ts';
-import { jsonStatement } from '../src/nf-tables/json-rule.ts';
+import { jsonText } from '../src/nf-tables/language/json.ts';
+import { jsonStatement } from '../src/nf-tables/language/json-rule.ts';
 import {
   commandText,
   delinearize,
@@ -27,7 +27,7 @@ import {
   type SetSpec,
   type TableSpec,
 } from '../src/nf-tables/index.ts';
-import { ProgramBuilder } from '../src/nf-tables/program.ts';
+import { ProgramBuilder } from '../src/nf-tables/kernel/program.ts';
 import { netlinkText } from './nft-netlink-text.ts';
 
 const FIXTURES = new URL('fixtures/nft/', import.meta.url);

@@ -1,4 +1,4 @@
-import * as P from '../src/nf-tables/program.ts';
+import * as P from '../src/nf-tables/kernel/program.ts';
 
 const META = new Map([
   [P.META_MARK, 'mark'],

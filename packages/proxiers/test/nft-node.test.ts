@@ -16,8 +16,8 @@ import {
   type Origin,
 } from '@vipsim/sim-core';
 import * as nft from '../src/nf-tables/index.ts';
-import { hookSteps, type HookedChain } from '../src/nf-tables/hooks.ts';
-import { OPCODES } from '../src/nf-tables/program.ts';
+import { hookSteps, type HookedChain } from '../src/nf-tables/node/hooks.ts';
+import { OPCODES } from '../src/nf-tables/kernel/program.ts';
 import { formatAddress, parseAddress, parseNetwork } from '../src/netfilter/address.ts';
 
 /**

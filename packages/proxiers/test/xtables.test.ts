@@ -424,7 +424,16 @@ test('IPv6 rules are walked as IPv4 ones, addresses as inet_ntop writes them', (
     ),
     { seed: 42, numRuns: 500 },
   );
-  const forms = ['::', '::1', '1::', '2001:db8::1:0:0:1', '::ffff:1.2.3.4', '::1.2.3.4', '1:2:3:4:5:6:7:8', 'fe80::1:0:1'];
+  const forms = [
+    '::',
+    '::1',
+    '1::',
+    '2001:db8::1:0:0:1',
+    '::ffff:1.2.3.4',
+    '::1.2.3.4',
+    '1:2:3:4:5:6:7:8',
+    'fe80::1:0:1',
+  ];
   for (const form of forms) t.is(xt.formatAddress(xt.parseAddress(form, 6)!), form);
   for (const bad of [':::', '1::2::3', '1:2:3', '12345::', '1:2:3:4:5:6:7:8:9', '::1.2.3.400']) {
     t.is(xt.parseAddress(bad, 6), undefined, bad);

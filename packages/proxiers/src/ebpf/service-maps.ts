@@ -1,9 +1,9 @@
 import { swap16, swap32, type Cidr, type Stream } from '@vipsim/sim-core';
 import type { TableSize } from '../proxier.ts';
-import { elementBytes, nextPowerOfTwo, type MapSpec } from './buckets.ts';
-import { FULL, HashMap } from './hash-map.ts';
-import { HashOfMaps } from './hash-of-maps.ts';
-import { LpmTrie } from './lpm-trie.ts';
+import { elementBytes, nextPowerOfTwo, type MapSpec } from './maps/buckets.ts';
+import { FULL, HashMap } from './maps/hash-map.ts';
+import { HashOfMaps } from './maps/hash-of-maps.ts';
+import { LpmTrie } from './maps/lpm-trie.ts';
 
 /** Scopes of a frontend: reached from anywhere, or from inside the cluster when the two policies differ. */
 export const EXTERNAL = 0;

@@ -1,5 +1,5 @@
 import type { Cluster } from '../kubernetes/cluster.ts';
-import { commandText } from '../nf-tables/input-text.ts';
+import { commandText } from '../nf-tables/language/input-text.ts';
 import type { ObjectNames } from './names.ts';
 import type { RulesetOptions } from './settings.ts';
 import type { SyncScript, SyncWork } from './sync-work.ts';

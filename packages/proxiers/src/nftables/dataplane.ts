@@ -1,6 +1,14 @@
 import { FROM_HOST, FROM_POD, formatIpv4, swap32, type Packet } from '@vipsim/sim-core';
 import { CONNECTION_OPERATIONS, ConnectionPath, DONE } from '../netfilter/connection-path.ts';
-import { CT_ESTABLISHED, CT_INVALID, CT_NEW, Link, NO_LINK, STATUS_DNAT, Skb } from '../nf-tables/skb.ts';
+import {
+  CT_ESTABLISHED,
+  CT_INVALID,
+  CT_NEW,
+  Link,
+  NO_LINK,
+  STATUS_DNAT,
+  Skb,
+} from '../nf-tables/kernel/skb.ts';
 import {
   DROP,
   FORWARD,

@@ -1,4 +1,4 @@
-import type { BaseChain, Rule, SetSpec, Statement, Value } from '../nf-tables/statement.ts';
+import type { BaseChain, Rule, SetSpec, Statement, Value } from '../nf-tables/language/statement.ts';
 import type { Layout } from './layout.ts';
 import type { FixedChain, FixedSet } from './names.ts';
 import type { RulesetOptions } from './settings.ts';

@@ -1,9 +1,9 @@
-import { linearize, type LinearizeContext, type NamedSet } from '../nf-tables/linearize.ts';
-import { namedSetDescription, type KernelSet } from '../nf-tables/linearize-set.ts';
-import { DROP, GOTO, ProgramBuilder, verdictWord } from '../nf-tables/program.ts';
-import type { Rule, SetSpec } from '../nf-tables/statement.ts';
-import type { TransactionCounts } from '../nf-tables/transaction-counts.ts';
-import { CONTINUED, INTERVAL_END, Transaction } from '../nf-tables/transaction.ts';
+import { linearize, type LinearizeContext, type NamedSet } from '../nf-tables/language/linearize.ts';
+import { namedSetDescription, type KernelSet } from '../nf-tables/language/linearize-set.ts';
+import { DROP, GOTO, ProgramBuilder, verdictWord } from '../nf-tables/kernel/program.ts';
+import type { Rule, SetSpec } from '../nf-tables/language/statement.ts';
+import type { TransactionCounts } from '../nf-tables/kernel/transaction-counts.ts';
+import { CONTINUED, INTERVAL_END, Transaction } from '../nf-tables/kernel/transaction.ts';
 import { DROPS, chainOf } from './elements.ts';
 import { affinitySpec, setSpec, type BaseChainSpec } from './fixed-rules.ts';
 import { NO_ID, TABLE_NUMBER, type KernelTable } from './kernel-table.ts';

@@ -1,5 +1,5 @@
 import { swap16, swap32 } from '@vipsim/sim-core';
-import { NfTables } from '../nf-tables/tables.ts';
+import { NfTables } from '../nf-tables/kernel/tables.ts';
 import type { NodeContext, TableSize } from '../proxier.ts';
 import {
   CLUSTER_IPS,

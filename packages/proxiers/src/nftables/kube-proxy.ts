@@ -1,6 +1,6 @@
 import type { NodeContext, Proxier, SyncPlan, SyncStage, SyncTrigger } from '../proxier.ts';
-import { jsonRuleset } from '../nf-tables/json.ts';
-import { listRuleset, type ListedTable } from '../nf-tables/listing.ts';
+import { jsonRuleset } from '../nf-tables/language/json.ts';
+import { listRuleset, type ListedTable } from '../nf-tables/language/listing.ts';
 import { NftablesDataplane } from './dataplane.ts';
 import { KernelSink } from './kernel-sink.ts';
 import { KernelTable } from './kernel-table.ts';

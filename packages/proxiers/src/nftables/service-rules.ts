@@ -1,5 +1,5 @@
 import { protocolName, type Cluster, type Service } from '../kubernetes/cluster.ts';
-import type { Element, Rule, Statement } from '../nf-tables/statement.ts';
+import type { Element, Rule, Statement } from '../nf-tables/language/statement.ts';
 import { LOCAL, SERVICE, affinitySet, serviceChain, type ObjectNames } from './names.ts';
 import { HAS_EXTERNAL, HAS_INTERNAL, type ServicePlan } from '../kubernetes/service-plan.ts';
 import type { RulesetOptions } from './settings.ts';

@@ -1,5 +1,5 @@
 import type { Counts } from '../cost/operations.ts';
-import type { TransactionCounts } from '../nf-tables/transaction-counts.ts';
+import type { TransactionCounts } from '../nf-tables/kernel/transaction-counts.ts';
 import type { KernelSink } from './kernel-sink.ts';
 import type { Listed } from './kernel-table.ts';
 import type { Layout } from './layout.ts';

@@ -1,5 +1,5 @@
 import type { Cluster } from '../kubernetes/cluster.ts';
-import type { Rule, SetSpec } from '../nf-tables/statement.ts';
+import type { Rule, SetSpec } from '../nf-tables/language/statement.ts';
 import { NODEPORT_IPS } from './elements.ts';
 import type { ElementOperations } from './element-stores.ts';
 import { FixedRules, affinitySpec, baseChains, jumps, setSpec, type BaseChainSpec } from './fixed-rules.ts';

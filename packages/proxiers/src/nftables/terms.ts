@@ -1,5 +1,5 @@
 import { Ipv6Family, type Cidr } from '@vipsim/sim-core';
-import type { Element, Expression, Statement, Value, Verdict } from '../nf-tables/statement.ts';
+import type { Element, Expression, Statement, Value, Verdict } from '../nf-tables/language/statement.ts';
 import type { RulesetOptions } from './settings.ts';
 
 /** Terms of nft as kube-proxy puts them together. */

@@ -1,5 +1,5 @@
 import { protocolName, servicePortName, type Cluster } from '../kubernetes/cluster.ts';
-import type { Command, Element, Rule, SetSpec, Value } from '../nf-tables/statement.ts';
+import type { Command, Element, Rule, SetSpec, Value } from '../nf-tables/language/statement.ts';
 import {
   CLUSTER_IPS,
   DROPS,

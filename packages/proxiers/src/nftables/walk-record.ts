@@ -1,9 +1,9 @@
 import { formatIpv4, swap32 } from '@vipsim/sim-core';
 import type { Cluster } from '../kubernetes/cluster.ts';
-import type { Evaluator, ExpressionRecorder } from '../nf-tables/evaluator.ts';
-import { expressionText } from '../nf-tables/expression-text.ts';
-import { ruleText } from '../nf-tables/listing-rule.ts';
-import { forEachRule } from '../nf-tables/program.ts';
+import type { Evaluator, ExpressionRecorder } from '../nf-tables/kernel/evaluator.ts';
+import { expressionText } from '../nf-tables/kernel/expression-text.ts';
+import { ruleText } from '../nf-tables/language/listing-rule.ts';
+import { forEachRule } from '../nf-tables/kernel/program.ts';
 import type { Recorder } from '../proxier.ts';
 import type { KernelTable } from './kernel-table.ts';
 import { Listing } from './listing.ts';

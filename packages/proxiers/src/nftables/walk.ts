@@ -1,6 +1,6 @@
 import { swap16, swap32 } from '@vipsim/sim-core';
 import type { Counts } from '../cost/operations.ts';
-import { Evaluator as Machine, type EvaluatorOperations } from '../nf-tables/evaluator.ts';
+import { Evaluator as Machine, type EvaluatorOperations } from '../nf-tables/kernel/evaluator.ts';
 import {
   BITWISE,
   CMP,
@@ -19,8 +19,8 @@ import {
   PAYLOAD,
   REJECT,
   verdictChain,
-} from '../nf-tables/program.ts';
-import type { Skb } from '../nf-tables/skb.ts';
+} from '../nf-tables/kernel/program.ts';
+import type { Skb } from '../nf-tables/kernel/skb.ts';
 import type { NodeContext, Recorder } from '../proxier.ts';
 import { SERVICE_IPS, SERVICE_NODEPORTS } from './elements.ts';
 import { EndpointFinder } from './endpoint-finder.ts';

@@ -1,4 +1,4 @@
-import { EndpointRows } from '../endpoint-rows.ts';
+import { EndpointRows } from '../programs/endpoint-rows.ts';
 import type { Cluster } from '../../kubernetes/cluster.ts';
 import type { FrontendEndpoints } from './connection-scan.ts';
 import type { Frontend } from './frontends.ts';

@@ -1,5 +1,5 @@
 import { ACK, FIN, formatIpv4, RST, swap32, SYN, TCP, type Packet, type Stream } from '@vipsim/sim-core';
-import { EXISTS, type LruHashMap } from '../lru-hash-map.ts';
+import { EXISTS, type LruHashMap } from '../maps/lru-hash-map.ts';
 import { CT_LOOKUP, CT_UPDATE, PRANDOM } from '../operations.ts';
 import { CT_DELETE } from './operations.ts';
 import type { CalicoWalk } from './walk.ts';

@@ -1,5 +1,5 @@
 import { formatIpv4, type Packet, type Stream } from '@vipsim/sim-core';
-import type { HashMap } from '../hash-map.ts';
+import type { HashMap } from '../maps/hash-map.ts';
 import { calicoIndex, CALICO_SLOTS } from '../maglev/calico-ring.ts';
 import { AFFINITY_LOOKUP, AFFINITY_UPDATE, BACKENDS_LOOKUP, IPCACHE_LOOKUP, PRANDOM } from '../operations.ts';
 import { ANY_NODE, DROP_COUNT, EXTERNAL_LOCAL, INTERNAL_LOCAL, MAGLEV, type NatMaps } from './nat-maps.ts';

@@ -1,7 +1,7 @@
 import { netmask, swap16, swap32, type Cidr, type Stream } from '@vipsim/sim-core';
-import { HashMap } from '../hash-map.ts';
-import { LpmTrie } from '../lpm-trie.ts';
-import { LruHashMap } from '../lru-hash-map.ts';
+import { HashMap } from '../maps/hash-map.ts';
+import { LpmTrie } from '../maps/lpm-trie.ts';
+import { LruHashMap } from '../maps/lru-hash-map.ts';
 
 /** bpfMapSizeNATFrontend, bpfMapSizeNATBackend, bpfMapSizeNATAffinity, bpfMapSizeConntrack, as they are shipped. */
 export const FRONTENDS_DEFAULT = 65_536;

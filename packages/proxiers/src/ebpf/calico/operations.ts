@@ -1,4 +1,4 @@
-import { MODE_OPERATIONS } from '../agent-operations.ts';
+import { MODE_OPERATIONS } from '../agent/operations.ts';
 
 /** What Calico's programs and its syncer are counted by where Cilium has nothing of the kind. */
 const CALICO_ONLY = [

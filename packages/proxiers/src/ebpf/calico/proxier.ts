@@ -1,6 +1,6 @@
 import type { NodeContext, Proxier, SyncPlan, SyncTrigger } from '../../proxier.ts';
-import { nextPowerOfTwo } from '../buckets.ts';
-import { addressesIn } from '../node-addresses.ts';
+import { nextPowerOfTwo } from '../maps/buckets.ts';
+import { addressesIn } from '../agent/node-addresses.ts';
 import { ActiveEndpoints } from './active-endpoints.ts';
 import { CalicoDataplane } from './dataplane.ts';
 import { frontendsOf } from './frontends.ts';

@@ -1,6 +1,6 @@
 import type { SyncFailure } from '../../proxier.ts';
 import type { Cluster } from '../../kubernetes/cluster.ts';
-import { nextPowerOfTwo } from '../buckets.ts';
+import { nextPowerOfTwo } from '../maps/buckets.ts';
 import { CALICO_SLOTS } from '../maglev/calico-ring.ts';
 import { BACKENDS_DEFAULT, FRONTENDS_DEFAULT, type NatMaps } from './nat-maps.ts';
 import type { ServiceState } from './service-state.ts';

@@ -1,5 +1,5 @@
 import type { NodeContext } from '../../proxier.ts';
-import { MAGLEV_PROBE } from '../agent-operations.ts';
+import { MAGLEV_PROBE } from '../agent/operations.ts';
 import { calicoRing, CALICO_SLOTS } from '../maglev/calico-ring.ts';
 import { GC_ENTRY, SYSCALL_DELETE, SYSCALL_INSERT, SYSCALL_UPDATE } from '../operations.ts';
 import type { ActiveEndpoints } from './active-endpoints.ts';

@@ -1,9 +1,9 @@
 import { jhash2, type Packet } from '@vipsim/sim-core';
 import type { Counts } from '../../cost/operations.ts';
 import type { Recorder } from '../../proxier.ts';
-import type { HashMap } from '../hash-map.ts';
-import type { LpmTrie } from '../lpm-trie.ts';
-import type { LruHashMap } from '../lru-hash-map.ts';
+import type { HashMap } from '../maps/hash-map.ts';
+import type { LpmTrie } from '../maps/lpm-trie.ts';
+import type { LruHashMap } from '../maps/lru-hash-map.ts';
 import { MAP_STEP, TRIE_STEP } from '../operations.ts';
 
 /** One packet's way through Calico's maps: accesses are counted here, and told to the recorder if there is one. */

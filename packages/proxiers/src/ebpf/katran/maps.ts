@@ -1,6 +1,6 @@
 import { swap32, type Stream } from '@vipsim/sim-core';
-import { HashMap } from '../hash-map.ts';
-import { LruHashMap } from '../lru-hash-map.ts';
+import { HashMap } from '../maps/hash-map.ts';
+import { LruHashMap } from '../maps/lru-hash-map.ts';
 import { KATRAN_RING_SIZE, KATRAN_VIPS_MAX } from '../maglev/katran-ring.ts';
 
 export const VIPS_MAX = KATRAN_VIPS_MAX;
