@@ -172,3 +172,25 @@ test('the shop: LoadBalancer traffic comes from outside, and the first packet pa
   t.true(operations.includes('iptables.match.statistic'));
   t.true(mode(result, 'iptables').connectLatency.max >= 10e6, 'two ways of 5 ms');
 });
+
+test('a connection that a dataplane leads to another pod is broken: that pod has never heard of it', (t) => {
+  const file = new URL('../../../examples/labs/maglev.yaml', import.meta.url);
+  const cluster = readCluster([{ name: 'maglev.yaml', text: readFileSync(file, 'utf8') }]);
+  const forgetful = [
+    ...['rolloutsPerMinute', 'scalingsPerMinute', 'crashesPerMinute'].map((rate) => `churn.${rate}=0`),
+    'modes=ebpf',
+    'duration=50s',
+    'workload.connectionsPerSecond=4000',
+    'workload.outsideShare=0.9',
+    'workload.keepaliveShare=0.05',
+    'workload.keepaliveRequests=2',
+    'workload.thinkTime=30s',
+    // The smallest conntrack map: 131,072 connections.
+    'ebpf.memoryGiB=8',
+  ];
+  const random = mode(run(cluster, forgetful), 'ebpf').connections;
+  t.true(random.broken > 1000, `${random.broken}`);
+  // The table leads them back to where they were.
+  const maglev = mode(run(cluster, [...forgetful, 'ebpf.algorithm=maglev']), 'ebpf').connections;
+  t.is(maglev.broken, 0);
+});

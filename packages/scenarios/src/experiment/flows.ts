@@ -26,6 +26,8 @@ export class Flows {
   established: Uint8Array = new Uint8Array(0);
   sentToDead: Uint8Array = new Uint8Array(0);
   startNs: Float64Array = new Float64Array(0);
+  /** The pod that accepted it: packets may be led to another. */
+  acceptedBy: Int32Array = new Int32Array(0);
   /** When the pod accepted it; when the request that is waited for was sent. */
   acceptedNs: Float64Array = new Float64Array(0);
   requestNs: Float64Array = new Float64Array(0);
@@ -88,6 +90,7 @@ export class Flows {
       this[name] = longer(this[name], capacity);
     }
     this.pod = longer(this.pod, capacity);
+    this.acceptedBy = longer(this.acceptedBy, capacity);
     this.startNs = longer(this.startNs, capacity);
     this.acceptedNs = longer(this.acceptedNs, capacity);
     this.requestNs = longer(this.requestNs, capacity);

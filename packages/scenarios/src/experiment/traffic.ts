@@ -155,6 +155,7 @@ export class Traffic {
       if (state !== LISTENING && pod !== NOBODY) flows.sentToDead[flow] = 1;
       if (state === LISTENING) {
         flows.acceptedNs[flow] = arrivalNs;
+        flows.acceptedBy[flow] = pod;
         const workNs = tcp ? 0 : this.#draws.serviceTime(flows.connection[flow]!, 0);
         return this.#reply(flow, tcp ? SYNACK : DATAGRAM, arrivalNs + workNs);
       }
@@ -229,7 +230,9 @@ export class Traffic {
       const brokenNs = flows.requestNs[flow]! + this.#scenario.workload.requestTimeout;
       return this.#endAt(flow, BROKEN, Math.max(nowNs, brokenNs));
     }
-    const known = timeline.keepsConnections(pod, flows.acceptedNs[flow]!, arrivalNs);
+    const known =
+      pod === flows.acceptedBy[flow] &&
+      timeline.keepsConnections(pod, flows.acceptedNs[flow]!, arrivalNs);
     if (!known || (state !== LISTENING && state !== CLOSING)) return this.#reply(flow, RESET, arrivalNs);
     const answerNs = arrivalNs + this.#draws.serviceTime(flows.connection[flow]!, flows.requestsLeft[flow]!);
     // A process that dies at its work resets what it had accepted.

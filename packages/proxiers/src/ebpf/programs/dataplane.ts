@@ -43,7 +43,6 @@ export class EbpfDataplane implements Dataplane {
   readonly #northSouth: NorthSouth;
   readonly #dsr: Dsr;
   #signalsSeen = 0;
-  #podsSeen = false;
 
   constructor(node: NodeContext, services: ServiceMaps, options: Partial<EbpfDataplaneOptions> = {}) {
     const { cluster, streams, cores } = node;
@@ -96,7 +95,6 @@ export class EbpfDataplane implements Dataplane {
     } else {
       this.#fromPod(packet, verdict);
     }
-    if (packet.origin !== FROM_OUTSIDE && packet.origin !== FROM_HOST) this.#podsSeen = true;
   }
 
   /** getpeername(2) of the socket that sent or would send `packet`: the answer is the verdict's destination. */
@@ -108,8 +106,7 @@ export class EbpfDataplane implements Dataplane {
   /** Lets the agent sweep, when it is due or a program has asked for it since the last call. */
   expire(nowNs: number): void {
     const { signals } = this.#walk;
-    const endpoints = this.#podsSeen || this.flows.lxc.count > 0;
-    this.garbage.run(nowNs, signals > this.#signalsSeen, endpoints);
+    this.garbage.run(nowNs, signals > this.#signalsSeen);
     this.#signalsSeen = signals;
   }
 

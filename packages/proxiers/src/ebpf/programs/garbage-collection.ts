@@ -20,7 +20,8 @@ export interface GarbageCollectionOptions {
  * The agent's sweep of the conntrack maps: the one place where an entry's lifetime ends it.
  * Models: the interval that adapts to what was deleted, its limits; a pass at once when a program signals that an
  * insert failed or that ports are scarce, which also takes translations without a connection, and which never puts the
- * next full pass off; nodes without endpoints, which sweep once; each connection's translations deleted with it.
+ * next full pass off; each connection's translations deleted with it. The agent skips passes while it has no endpoints;
+ * the host's own is one, so a node that runs is never without.
  * Counts the entries dumped key by key and the system calls of deletions.
  * Source: pkg/maps/ctmap/gc/gc.go, GetInterval and PurgeOrphanNATEntries of pkg/maps/ctmap/ctmap.go.
  * Not modelled: the time that a pass takes; the count of entries for pressure metrics every 30 seconds. The engine
@@ -53,15 +54,11 @@ export class GarbageCollection {
     this.#nextNs = this.intervalNs;
   }
 
-  /** Sweep if it is time, or if a program `signalled`. @param endpoints whether the node has any. */
-  run(nowNs: number, signalled: boolean, endpoints: boolean): void {
+  /** Sweep if it is time, or if a program `signalled`. */
+  run(nowNs: number, signalled: boolean): void {
     this.counts.fill(0);
     const due = nowNs >= this.#nextNs;
     if (!due && !signalled) return;
-    if (!endpoints && this.passes > 0) {
-      if (due) this.#nextNs = nowNs + this.intervalNs;
-      return;
-    }
     const nowS = Math.floor(nowNs / SECOND);
     const { ctTcp, ctAny } = this.#flows;
     const ratio = Math.max(this.#sweep(ctTcp, nowS), this.#sweep(ctAny, nowS));
