@@ -231,8 +231,7 @@ export class Traffic {
       return this.#endAt(flow, BROKEN, Math.max(nowNs, brokenNs));
     }
     const known =
-      pod === flows.acceptedBy[flow] &&
-      timeline.keepsConnections(pod, flows.acceptedNs[flow]!, arrivalNs);
+      pod === flows.acceptedBy[flow] && timeline.keepsConnections(pod, flows.acceptedNs[flow]!, arrivalNs);
     if (!known || (state !== LISTENING && state !== CLOSING)) return this.#reply(flow, RESET, arrivalNs);
     const answerNs = arrivalNs + this.#draws.serviceTime(flows.connection[flow]!, flows.requestsLeft[flow]!);
     // A process that dies at its work resets what it had accepted.
