@@ -125,6 +125,26 @@ test('the first sync after a restart leaves endpoint chains that are there, but 
   }
 });
 
+test('before 1.31 every sync is a full one, and before 1.33 a restart writes endpoint chains anew', (t) => {
+  const cluster = clusterOf([SVC1, SVC2]);
+  for (const [version, scope, chainsKept] of [
+    ['1.30', 'full', false],
+    ['1.31', 'partial', false],
+    ['1.32', 'partial', false],
+    ['1.33', 'partial', true],
+  ] as const) {
+    const made = bench(cluster, { kubeProxyVersion: version });
+    const whole = total(commit(made.proxier.sync([], true)), 'nftables.sync.operation');
+    made.proxier.tell(2 * S);
+    t.is(commit(made.proxier.sync([0], false)).scope, scope, version);
+    made.proxier.restart();
+    made.proxier.tell(4 * S);
+    const again = total(commit(made.proxier.sync([], true)), 'nftables.sync.operation');
+    // Elements are all there: 2 of each Service. A chain is made, flushed and given two rules.
+    t.is(whole - again, 4 + (chainsKept ? 2 * 4 : 0), version);
+  }
+});
+
 test('the text of a growing Service is that of kube-proxy', (t) => {
   const spec: ServiceSpec = {
     namespace: 'ns3',

@@ -26,7 +26,8 @@ const HOUR = 3_600_000_000_000;
  * Models: syncProxyRules: stale chains deleted in a transaction of their own, the shared objects and what reading
  * their elements back takes in full syncs, the listing of chains and sets before each (until 1.36), one transaction
  * with the chains of changed Services, elements that differ, chains that nothing uses flushed. Full at the start,
- * after a failure and an hour after the last; the first one after a restart leaves endpoint chains that exist (to 1.35).
+ * after a failure and an hour after the last, always before 1.31; the first one after a restart leaves endpoint chains that exist (1.33
+ * to 1.35).
  * Source: pkg/proxy/nftables/proxier.go.
  * Not modelled: walks of IPv6 packets; tables that others change; deletion of conntrack entries of stale UDP
  * endpoints; ServiceCIDRs and topology labels that change; node ports on localhost (1.37).
@@ -118,7 +119,8 @@ export class NftablesProxier implements Proxier {
     const programmed = this.#programmed;
     // What was staged and never came into force is to be written anew, and kube-proxy's memory of it is void.
     if (programmed.rollback()) this.#needFull = true;
-    const full = fullAsked || this.#needFull || nowNs - this.#lastFullNs >= HOUR;
+    const full =
+      fullAsked || this.#needFull || !this.#options.layout.partialSyncs || nowNs - this.#lastFullNs >= HOUR;
     this.#needFull = true;
     const ports = full ? Array.from(this.#known.keys()) : this.#withSiblings(changed);
     for (const port of ports) this.#recount(port);

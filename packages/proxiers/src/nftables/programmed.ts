@@ -93,7 +93,7 @@ export class Programmed {
       const plan = planned.get(port) ?? emptyPlan(port);
       this.#compare(this.#plans[port]!, plan, stale, deadSets);
     }
-    const skips = scope.keepsEndpointChains && this.#options.layout.endpointChains;
+    const skips = scope.keepsEndpointChains && this.#options.layout.keepsEndpointChains;
     const work: SyncWork = {
       full: scope.full,
       first: scope.first,
