@@ -392,7 +392,7 @@ test('where protocols are not told apart, the last port of an address takes it',
   t.is(slotsOf(apart, ...vipOf(apart), UDP), '3[0] 3 4 5');
   const old = rigOf(cluster, { protocolInKey: false });
   t.is(slotsOf(old, ...vipOf(old), TCP), '3[0] 3 4 5');
-  t.regex(old.agent.remarks().join(), /1 frontends share address and port/);
+  t.regex(old.agent.remarks().join(), /Frontends that share address and port .*: 1\./);
   t.regex(
     [...old.agent.dump('cilium-lb-list')].join('\n'),
     /^10\.96\.0\.1:80 \(1\) +10\.0\.0\.3:8080 \(1\) \(1\)$/m,

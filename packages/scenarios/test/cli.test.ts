@@ -302,3 +302,21 @@ function bomb(): string {
     lines.push(`a${i}: &a${i} [${Array.from({ length: 10 }, () => `*a${i - 1}`).join(', ')}]`);
   return `${lines.join('\n')}\n`;
 }
+
+test('trace --list prints what the mode lists after the packet', async (t) => {
+  const packet = 'tcp 203.0.113.7:40000 > 172.18.0.2:30080';
+  const shop = ['trace', 'examples/shop.yaml', '--packet', packet];
+  const cilium = await vipsim([...shop, '--mode', 'ebpf', '--list', 'ct-list']);
+  t.is(cilium.code, 0, cilium.err);
+  const entries = cilium.out.split('cilium-ct-list:\n')[1]!.trimEnd().split('\n');
+  t.is(entries.length, 2);
+  t.regex(
+    entries[1]!,
+    /^TCP OUT 203\.0\.113\.7:40000 -> 172\.18\.0\.2:30080 service expires=60 .*BackendID=1$/,
+  );
+  const ipvs = await vipsim([...shop, '--mode', 'ipvs', '--list', 'connections']);
+  t.regex(ipvs.out, /\nTCP 01:00 {2}SYN_RECV {4}203\.0\.113\.7:40000 +172\.18\.0\.2:30080 +10\.244\./);
+  const unknown = await vipsim([...shop, '--mode', 'iptables', '--list', 'ct-list']);
+  t.is(unknown.code, 2);
+  t.regex(unknown.err, /--list ct-list: iptables has iptables-restore, iptables-save/);
+});

@@ -53,7 +53,7 @@ Examples:
     )
     .action((words: string[], flags: RulesFlags) => {
       const mode = MODES.find(({ name }) => name === flags.mode)!;
-      const format = formatOf(mode, flags.format);
+      const format = nativeFormat(mode, flags.format, '--format');
       if (flags.family === 'ipv6' && mode.ipv6 !== true) {
         const able = MODES.filter(({ ipv6 }) => ipv6).map(({ name }) => name);
         throw new UsageError(`--family ipv6: ${able.join(' and ')} print IPv6 rules, ${mode.name} does not`);
@@ -75,12 +75,13 @@ Examples:
 }
 
 /** A format of the mode by its name, or by the end of it where only one ends so: `save`. */
-function formatOf(mode: Mode, asked: string | undefined): string {
+/** The mode's format of this name, or the one that ends in it; the first unless one is asked for by `option`. */
+export function nativeFormat(mode: Mode, asked: string | undefined, option: string): string {
   const { formats, name } = mode;
   if (asked === undefined) return formats[0]!;
   if (formats.includes(asked)) return asked;
   const ending = formats.filter((format) => format.endsWith(`-${asked}`));
-  if (ending.length !== 1) throw new UsageError(`--format ${asked}: ${name} has ${formats.join(', ')}`);
+  if (ending.length !== 1) throw new UsageError(`${option} ${asked}: ${name} has ${formats.join(', ')}`);
   return ending[0]!;
 }
 

@@ -8,6 +8,7 @@ import { printLines } from './files.ts';
 import { readInputs } from './inputs.ts';
 import { parsePacket } from './packet.ts';
 import { ORIGIN_NAMES, rulesTrace, type RulesTraceFlags } from './rules-trace.ts';
+import { nativeFormat } from './rules-command.ts';
 import { addScenarioFlags, profileOf, scenarioOf, type ScenarioFlags } from './settings.ts';
 import { stepLines } from './trace-steps.ts';
 import { UsageError } from './usage-error.ts';
@@ -15,6 +16,7 @@ import { UsageError } from './usage-error.ts';
 interface TraceFlags extends ScenarioFlags, Omit<RulesTraceFlags, 'rules' | 'seed'> {
   readonly mode?: string;
   readonly rules?: string;
+  readonly list?: string;
 }
 
 const COUNT_MAX = 10_000_000;
@@ -27,14 +29,15 @@ export function addTraceCommand(program: Command): void {
       "one packet's walk, step by step: through a mode's tables with counts and price, or any rules",
     )
     .addOption(new Option('--mode <mode>', 'which mode').choices(MODES.map(({ name }) => name)))
-    .requiredOption('--packet <packet>', "'tcp SOURCE:PORT > DESTINATION:PORT'");
+    .requiredOption('--packet <packet>', "'tcp SOURCE:PORT > DESTINATION:PORT'")
+    .option('--list <format>', 'with --mode: and then what the mode lists, in a format that rules knows');
   addRulesFlags(command)
     .addHelpText(
       'after',
       `
 Examples:
   vipsim trace examples/shop.yaml --mode iptables --packet 'tcp 10.244.0.9:40000 > 10.96.0.20:80'
-  vipsim trace examples/shop.yaml --mode ebpf --packet 'tcp 203.0.113.7:40000 > 172.18.0.2:30080'
+  vipsim trace examples/shop.yaml --mode ebpf --packet 'tcp 203.0.113.7:40000 > 172.18.0.2:30080' --list ct-list
   sudo iptables-save | vipsim trace --rules - --node-address 192.168.0.2 --packet 'tcp 10.244.1.7 > 10.96.0.10:80'
   sudo nft list ruleset | vipsim trace --rules - --node-address 192.168.0.2 --packet 'tcp 10.244.1.7 > 10.96.0.10:80'
   sudo ipvsadm -Sn | vipsim trace --rules - --packet 'tcp 10.244.1.7 > 10.96.0.10:80' --count 1000`,
@@ -92,6 +95,7 @@ function traceMode(words: readonly string[], flags: TraceFlags): void {
   }
   if (words.length === 0) throw new UsageError("trace: missing argument 'input'; it is as for compare");
   const mode = MODES.find(({ name }) => name === flags.mode)!;
+  const format = flags.list === undefined ? undefined : nativeFormat(mode, flags.list, '--list');
   const scenario = scenarioOf(flags);
   const profile = profileOf(flags);
   const cluster = readInputs(words).cluster();
@@ -100,6 +104,7 @@ function traceMode(words: readonly string[], flags: TraceFlags): void {
   if (failure !== '') process.stderr.write(`vipsim: not in force: ${failure}\n`);
   const trace = tracePacket(mode, proxier, packet, profile);
   printLines(describe(`${mode.title}: ${packet.toString()} on ${cluster.nodes[OBSERVED_NODE]!.name}`, trace));
+  if (format !== undefined) printLines(['', `${format}:`, ...proxier.dump(format)]);
 }
 
 function collect(value: string, previous: readonly string[]): string[] {

@@ -58,7 +58,7 @@ function* maglevRemarks({ options, cluster, frontends, tables, maps }: RemarkFac
   }
   if (maps.maglev.count > 0) {
     const mebibytes = ((maps.maglev.count * maps.innerBytes) / MEBIBYTE).toFixed(1);
-    yield `${maps.maglev.count} Maglev tables of ${tableSize} slots take ${mebibytes} MiB in the kernel.`;
+    yield `Maglev tables of ${tableSize} slots: ${maps.maglev.count}, which take ${mebibytes} MiB in the kernel.`;
   }
   const byService = new Map<number, number>();
   for (const { servicePort } of tabled) {
@@ -85,7 +85,7 @@ function* frontendRemarks({ options, frontends }: RemarkFacts): Generator<string
     yield `This node has ${frontends.needed} frontends of at most ${FRONTENDS_MAX}, the number of reverse NAT ids.`;
   }
   if (frontends.collided > 0) {
-    yield `${frontends.collided} frontends share address and port with one of another protocol and give way to it (bpf-lb-proto-diff is off).`;
+    yield `Frontends that share address and port with one of another protocol and give way to it (bpf-lb-proto-diff is off): ${frontends.collided}.`;
   }
   if (options.socketLB && !options.socketLBHostOnly && options.algorithm === 'maglev') {
     yield 'Clients on the node choose at random when they connect: socket load balancing knows no Maglev.';
