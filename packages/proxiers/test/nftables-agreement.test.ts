@@ -1,3 +1,7 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import {
@@ -234,4 +238,35 @@ test('a rule set in the making changes nothing for packets', (t) => {
     commit(plan);
     t.is(send(made, { from: '10.0.0.5', to: '172.30.0.41:80' }).endpoint, 1);
   }
+});
+
+const whereNftIs = spawnSync('unshare', ['-n', 'nft', '--version']).status === 0 ? test : test.skip;
+
+whereNftIs('nft takes the rules of random clusters, and lists what we list', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'vipsim-nft-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, 'rules.nft');
+  const detectors = ['ClusterCIDR', 'NodeCIDR', 'InterfaceNamePrefix', 'none'] as const;
+  fc.assert(
+    fc.property(
+      SERVICES,
+      fc.constantFrom(...LAYOUTS, '1.31', '1.33'),
+      fc.constantFrom(...detectors),
+      fc.constantFrom('primary', '0.0.0.0/0'),
+      fc.boolean(),
+      (services, kubeProxyVersion, detectLocalMode, nodePortAddresses, masqueradeAll) => {
+        const options = { kubeProxyVersion, detectLocalMode, nodePortAddresses, masqueradeAll } as const;
+        const { proxier } = synced(clusterOf(specsOf(services)), options);
+        writeFileSync(file, `${[...proxier.dump('nft')].join('\n')}\n`);
+        const nft = spawnSync(
+          'unshare',
+          ['-n', 'sh', '-c', 'nft -c -f "$0" && nft -f "$0" && nft list ruleset', file],
+          { encoding: 'utf8' },
+        );
+        t.is(nft.stderr, '', JSON.stringify(options));
+        t.is(nft.stdout, `${[...proxier.dump('nft-list')].join('\n')}\n`, JSON.stringify(options));
+      },
+    ),
+    { seed: 42, numRuns: 40 },
+  );
 });
