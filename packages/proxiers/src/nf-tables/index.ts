@@ -30,10 +30,9 @@ export {
   RULES_ENTERED,
   type NftNodeOptions,
   type NftOutcome,
-  type NftPacket,
-  type NodeFacts,
   type NodeRecorder,
 } from './node/node.ts';
+export type { LiteralPacket as NftPacket, NodeFacts } from '../netfilter/literal-node.ts';
 export { bitsFor, type NumberDraw } from './node/number-source.ts';
 export { WalkRecord, type WalkStep, type WalkedExpression, type WalkedRule } from './node/walk-record.ts';
 // The kernel: programs, tables, transactions, evaluation.

@@ -8,6 +8,10 @@ export { readRuleset, restore, type RestoreOptions } from './restore.ts';
 export { ruleText, saveLines, tableLines, type SaveOptions } from './save.ts';
 export { RecentList, RecentTables, type RecentEntry } from './recent.ts';
 export { type Flow, type Tuple } from '../netfilter/flows.ts';
-export { XtNode, flowText, answerTo, type NodeFacts, type XtNodeOptions, type XtOutcome } from './node.ts';
+export { XtNode, flowText, answerTo, type XtNodeOptions } from './node.ts';
+export type {
+  LiteralOutcome as XtOutcome,
+  LiteralPacket as XtPacket,
+  NodeFacts,
+} from '../netfilter/literal-node.ts';
 export { probabilityText as savedProbability } from './matches/statistic.ts';
-export type { XtPacket } from './skb.ts';

@@ -20,6 +20,7 @@ import {
   type Found,
   type Tuple,
 } from '../netfilter/flows.ts';
+import type { LiteralOutcome, LiteralPacket, NodeFacts } from '../netfilter/literal-node.ts';
 import { bind, destinationOf, sourceOf } from '../netfilter/nat.ts';
 import type { Ruleset } from './ruleset.ts';
 import {
@@ -31,19 +32,8 @@ import {
   CT_UNTRACKED,
   type Skb,
   type World,
-  type XtPacket,
 } from './skb.ts';
 import { walkTable, type TableVerdict } from './walk.ts';
-
-/** The node as its routing and its interfaces make it. */
-export interface NodeFacts {
-  /** Its own addresses, loopback apart; MASQUERADE and REDIRECT take the first. */
-  readonly addresses: readonly Address[];
-  /** Pods of this node are reached by `podLink`, everything else by `outsideLink`. */
-  readonly podNetwork?: Network;
-  readonly podLink: string;
-  readonly outsideLink: string;
-}
 
 export interface XtNodeOptions {
   readonly rules: Ruleset;
@@ -55,22 +45,8 @@ export interface XtNodeOptions {
   readonly hz: number;
 }
 
-/** What became of a packet. */
-export interface XtOutcome {
-  readonly fate: 'accept' | 'drop' | 'reject';
-  /** Where it ended, `filter FORWARD`; empty for accept. */
-  readonly where: string;
-  /** What the sender is told, as `--reject-with` names it; empty otherwise. */
-  readonly answer: string;
-  /** It opened a flow. */
-  readonly first: boolean;
-  /** A rule chose the source it leaves with. */
-  readonly masqueraded: boolean;
-  readonly leaves: Tuple;
-}
-
 interface Run {
-  readonly packet: XtPacket;
+  readonly packet: LiteralPacket;
   readonly skb: Skb;
   readonly world: World;
   readonly nowNs: number;
@@ -113,12 +89,12 @@ export class XtNode {
   }
 
   /** Let a packet through: tables count, lists remember, flows are opened. */
-  send(packet: XtPacket, nowNs: number): XtOutcome {
+  send(packet: LiteralPacket, nowNs: number): LiteralOutcome {
     return this.#send(packet, nowNs, false);
   }
 
   /** What `send` would do, for a packet that opens a flow; nothing is changed. */
-  foresee(packet: XtPacket, nowNs: number): XtOutcome {
+  foresee(packet: LiteralPacket, nowNs: number): LiteralOutcome {
     return this.#send(packet, nowNs, true);
   }
 
@@ -129,7 +105,7 @@ export class XtNode {
     );
   }
 
-  #send(packet: XtPacket, nowNs: number, dry: boolean): XtOutcome {
+  #send(packet: LiteralPacket, nowNs: number, dry: boolean): LiteralOutcome {
     const run = this.#begin(packet, nowNs, dry);
     const fromHost = packet.origin === FROM_HOST;
     const first = fromHost ? 'OUTPUT' : 'PREROUTING';
@@ -156,7 +132,7 @@ export class XtNode {
     );
   }
 
-  #begin(packet: XtPacket, nowNs: number, dry: boolean): Run {
+  #begin(packet: LiteralPacket, nowNs: number, dry: boolean): Run {
     const { hz } = this.#options;
     const { facts } = this.#options;
     const guessed = this.#isPod(packet.source) ? facts.podLink : facts.outsideLink;
@@ -244,7 +220,7 @@ export class XtNode {
   }
 
   /** nat at PREROUTING or OUTPUT: once for a new flow, by its mapping for others. */
-  #translateDestination(run: Run, hook: 'PREROUTING' | 'OUTPUT'): XtOutcome | undefined {
+  #translateDestination(run: Run, hook: 'PREROUTING' | 'OUTPUT'): LiteralOutcome | undefined {
     const { skb, found } = run;
     if (found === undefined) return undefined;
     if (!run.isNew) {
@@ -274,18 +250,18 @@ export class XtNode {
   }
 
   /** INPUT: mangle, filter, security, and nat for the source. */
-  #arrive(run: Run): XtOutcome | undefined {
+  #arrive(run: Run): LiteralOutcome | undefined {
     return (
       this.#passAll(run, ['mangle', 'filter', 'security'], 'INPUT') ?? this.#translateSource(run, 'INPUT')
     );
   }
 
   /** POSTROUTING: mangle, and nat for the source. */
-  #leave(run: Run): XtOutcome | undefined {
+  #leave(run: Run): LiteralOutcome | undefined {
     return this.#pass(run, 'mangle', 'POSTROUTING') ?? this.#translateSource(run, 'POSTROUTING');
   }
 
-  #translateSource(run: Run, hook: 'POSTROUTING' | 'INPUT'): XtOutcome | undefined {
+  #translateSource(run: Run, hook: 'POSTROUTING' | 'INPUT'): LiteralOutcome | undefined {
     const { skb, found } = run;
     if (found === undefined) return undefined;
     if (!run.isNew) {
@@ -315,7 +291,7 @@ export class XtNode {
     return undefined;
   }
 
-  #accept(run: Run): XtOutcome {
+  #accept(run: Run): LiteralOutcome {
     const { found, world, skb, nowNs } = run;
     if (run.isNew && found !== undefined && !world.dry) {
       // Confirmation: a flow whose answers would be another's is dropped.
@@ -326,7 +302,7 @@ export class XtNode {
     return outcome(run, 'accept', '', '');
   }
 
-  #passAll(run: Run, tables: readonly string[], hook: string): XtOutcome | undefined {
+  #passAll(run: Run, tables: readonly string[], hook: string): LiteralOutcome | undefined {
     for (const table of tables) {
       const stopped = this.#pass(run, table, hook);
       if (stopped) return stopped;
@@ -334,7 +310,7 @@ export class XtNode {
     return undefined;
   }
 
-  #pass(run: Run, table: string, hook: string): XtOutcome | undefined {
+  #pass(run: Run, table: string, hook: string): LiteralOutcome | undefined {
     return this.#stop(run, this.#walk(run, table, hook), `${table} ${hook}`);
   }
 
@@ -347,7 +323,7 @@ export class XtNode {
     });
   }
 
-  #stop(run: Run, verdict: TableVerdict, where: string): XtOutcome | undefined {
+  #stop(run: Run, verdict: TableVerdict, where: string): LiteralOutcome | undefined {
     if (verdict.kind === 'drop') return outcome(run, 'drop', where, '');
     return verdict.kind === 'reject' ? outcome(run, 'reject', where, verdict.answer) : undefined;
   }
@@ -387,11 +363,11 @@ function sideText({ source, sourcePort, destination, destinationPort }: Tuple): 
   return `src=${formatAddress(source)} dst=${formatAddress(destination)} sport=${sourcePort} dport=${destinationPort}`;
 }
 
-function outcome(run: Run, fate: XtOutcome['fate'], where: string, answer: string): XtOutcome {
+function outcome(run: Run, fate: LiteralOutcome['fate'], where: string, answer: string): LiteralOutcome {
   return { fate, where, answer, first: run.isNew, masqueraded: run.masqueraded, leaves: skbTuple(run.skb) };
 }
 
-function tupleOf(packet: XtPacket): Tuple {
+function tupleOf(packet: LiteralPacket): Tuple {
   const { source, sourcePort, destination, destinationPort } = packet;
   return { source, sourcePort, destination, destinationPort };
 }

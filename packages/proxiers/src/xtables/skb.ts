@@ -1,4 +1,3 @@
-import type { Origin } from '@vipsim/sim-core';
 import type { Address } from '../netfilter/address.ts';
 import type { RecentTables } from './recent.ts';
 
@@ -10,22 +9,6 @@ export const CT_ESTABLISHED = 8;
 export const CT_UNTRACKED = 16;
 export const CT_SNAT = 32;
 export const CT_DNAT = 64;
-
-/** A packet as it comes to the node. */
-export interface XtPacket {
-  readonly protocol: number;
-  readonly source: Address;
-  readonly sourcePort: number;
-  readonly destination: Address;
-  readonly destinationPort: number;
-  /** TCP flags as sim-core's packets carry them. */
-  readonly flags: number;
-  readonly origin: Origin;
-  /** Length of the IP packet: what byte counters add up. */
-  readonly bytes: number;
-  /** The interface by which it comes in; without it the node's own guess. */
-  readonly inLink?: string;
-}
 
 /** A packet on its way through the hooks, with what netfilter hangs on it. */
 export interface Skb {

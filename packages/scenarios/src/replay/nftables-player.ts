@@ -1,5 +1,6 @@
-import { ACK, FIN, FROM_OUTSIDE, RST, SYN, Streams, TCP, UDP, type Stream } from '@vipsim/sim-core';
+import { ACK, FROM_OUTSIDE, SYN, Streams, TCP, UDP, type Stream } from '@vipsim/sim-core';
 import { nfTables, xtables } from '@vipsim/proxiers';
+import { closing } from './closing.ts';
 import { compareConntrack } from './iptables-listings.ts';
 import { compareListing } from './nft-listings.ts';
 import type { Player } from './player.ts';
@@ -146,20 +147,12 @@ class Stage {
 
   #close(step: Step, nowNs: number): void {
     const connection = this.#connections.get(connectionKey(step));
-    const first = step['by'] === 'client' ? 'original' : step['by'] === 'server' ? 'reply' : undefined;
-    if (connection === undefined || connection.packet.protocol !== TCP) {
+    const packets = closing(step['by']);
+    if (connection === undefined || connection.packet.protocol !== TCP || packets === undefined) {
       this.#score.skip();
       return;
     }
-    if (first !== undefined) {
-      const other = first === 'original' ? 'reply' : 'original';
-      this.#follow(connection, first, FIN | ACK, nowNs);
-      this.#follow(connection, other, ACK, nowNs);
-      this.#follow(connection, other, FIN | ACK, nowNs);
-      this.#follow(connection, first, ACK, nowNs);
-    } else if (step['by'] === 'rst') this.#follow(connection, 'original', RST, nowNs);
-    else if (step['by'] === 'rst-server') this.#follow(connection, 'reply', RST, nowNs);
-    else this.#score.skip();
+    for (const [side, flags] of packets) this.#follow(connection, side, flags, nowNs);
   }
 
   /**

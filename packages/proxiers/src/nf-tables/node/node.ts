@@ -9,6 +9,7 @@ import {
   type Network,
 } from '../../netfilter/address.ts';
 import { Flows, advance, openFlow, reopens, type Found, type Tuple } from '../../netfilter/flows.ts';
+import type { LiteralPacket, NodeFacts } from '../../netfilter/literal-node.ts';
 import { bind, destinationOf, sourceOf, type Binding, type NatTarget } from '../../netfilter/nat.ts';
 import { dryRun } from './dry-run.ts';
 import { ACCEPT, Evaluator, type ExpressionRecorder } from '../kernel/evaluator.ts';
@@ -17,29 +18,19 @@ import type { HookName } from './hooks.ts';
 import { addressOf, wordsInto } from '../kernel/memory-words.ts';
 import { natRequest } from './nat-request.ts';
 import { NumberSource } from './number-source.ts';
-import type { NftOutcome, NftPacket } from './packet.ts';
+import type { NftOutcome } from './outcome.ts';
 import { OPCODES } from '../kernel/program.ts';
 import { rejectAnswer } from './reject-answer.ts';
 import type { LoadedBase, NftRuleset } from './ruleset.ts';
 import { CT_ESTABLISHED, CT_INVALID, CT_NEW, NO_LINK, Skb } from '../kernel/skb.ts';
 
-export type { NftOutcome, NftPacket } from './packet.ts';
+export type { NftOutcome } from './outcome.ts';
 
 /** Where NftNode.counts has what is no expression. */
 export const RULES_ENTERED = OPCODES;
 export const LOOKUPS = OPCODES + 1;
 export const STEPS = OPCODES + 2;
 const COUNTED = Array.from({ length: OPCODES }, (_, opcode) => opcode);
-
-/** The node as its routing and its interfaces make it. */
-export interface NodeFacts {
-  /** Its own addresses, loopback apart; masquerade and redirect take the first. */
-  readonly addresses: readonly Address[];
-  /** Pods of this node are reached by `podLink`, everything else by `outsideLink`. */
-  readonly podNetwork?: Network;
-  readonly podLink: string;
-  readonly outsideLink: string;
-}
 
 export interface NftNodeOptions {
   readonly rules: NftRuleset;
@@ -57,7 +48,7 @@ export interface NodeRecorder extends ExpressionRecorder {
 }
 
 interface Run {
-  readonly packet: NftPacket;
+  readonly packet: LiteralPacket;
   readonly nowNs: number;
   readonly dry: boolean;
   readonly leaves: { -readonly [Field in keyof Tuple]: Tuple[Field] };
@@ -118,12 +109,12 @@ export class NftNode {
   }
 
   /** Let a packet through: rules count, sets remember, flows are opened. */
-  send(packet: NftPacket, nowNs: number): NftOutcome {
+  send(packet: LiteralPacket, nowNs: number): NftOutcome {
     return this.#send(packet, nowNs, false);
   }
 
   /** What `send` would do, for a packet that opens a flow; nothing is changed. */
-  foresee(packet: NftPacket, nowNs: number): NftOutcome {
+  foresee(packet: LiteralPacket, nowNs: number): NftOutcome {
     return dryRun(this.rules.kernel, () => this.#send(packet, nowNs, true));
   }
 
@@ -132,7 +123,7 @@ export class NftNode {
     return isInside(this.#loopback, address) || addresses.some((own) => sameAddress(own, address));
   }
 
-  #send(packet: NftPacket, nowNs: number, dry: boolean): NftOutcome {
+  #send(packet: LiteralPacket, nowNs: number, dry: boolean): NftOutcome {
     const run = this.#begin(packet, nowNs, dry);
     const { leaves } = run;
     if (packet.origin !== FROM_HOST) {
@@ -154,7 +145,7 @@ export class NftNode {
     return this.#hook(run, 'prerouting') ?? this.#arrive(run);
   }
 
-  #begin(packet: NftPacket, nowNs: number, dry: boolean): Run {
+  #begin(packet: LiteralPacket, nowNs: number, dry: boolean): Run {
     const { protocol, source, sourcePort, destination, destinationPort } = packet;
     const leaves = { source, sourcePort, destination, destinationPort };
     const skb = this.#skb;
