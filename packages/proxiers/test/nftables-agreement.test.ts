@@ -270,3 +270,18 @@ whereNftIs('nft takes the rules of random clusters, and lists what we list', (t)
     { seed: 42, numRuns: 40 },
   );
 });
+
+test('a Service may be called anything: nothing in its name becomes a rule', (t) => {
+  const hostile = { namespace: 'a b', name: 'x"; flush ruleset; \n#{', clusterIp: '172.30.0.41' };
+  const specs = [hostile, { ...hostile, clusterIp: '172.30.0.42', endpoints: [{ at: '10.180.0.1:80' }] }];
+  for (const kubeProxyVersion of LAYOUTS) {
+    const { proxier } = synced(clusterOf(specs), { kubeProxyVersion });
+    const text = [...proxier.dump('nft')];
+    t.true(text.every((line) => !/[\n\r]|flush ruleset|"[^"]*"[^"]*"/.test(line)));
+    t.true(text.some((line) => line.includes('comment "a%20b/x%22%3b%20flush%20ruleset%3b%20%a%23%7b:')));
+    t.true(text.some((line) => /^add chain ip kube-proxy service-[A-Z2-7]{8}-a_b\/x__/.test(line)));
+    for (const format of ['nft-list', 'nft-json']) {
+      t.false([...proxier.dump(format)].join('\n').includes('flush ruleset'));
+    }
+  }
+});

@@ -1,3 +1,4 @@
+import { inertName } from '../kubernetes/inert-name.ts';
 import { addressText, familyOf, protocolName, servicePortName, type Cluster } from '../kubernetes/cluster.ts';
 import { FW, SEP, SVC, fixedChainName, serviceChainName } from './chains.ts';
 import { probabilityText, threshold } from './probability.ts';
@@ -208,7 +209,7 @@ export class RuleText {
   comment(table: RuleTable, chain: number, row: number): string {
     const about = table.rules.about[row]!;
     const servicePort = this.servicePort(table, chain, row);
-    const name = servicePort < 0 ? '' : inert(servicePortName(this.#cluster, servicePort));
+    const name = servicePort < 0 ? '' : inertName(servicePortName(this.#cluster, servicePort));
     const text = COMMENTS[about]!(name);
     if (about === TO_ENDPOINT) {
       return `${text}${this.#cluster.endpoints.text(table.subject[table.rules.argument[row]!]!)}"`;
@@ -257,14 +258,6 @@ export class RuleText {
         throw new RangeError(`target ${table.rules.target[row]!} has no text`);
     }
   }
-}
-
-/**
- * A name as it may stand in a comment. The API server allows letters, digits, dots and dashes only; an input file
- * may hold anything, and a quote or a line end in a comment would begin a rule of its own.
- */
-function inert(name: string): string {
-  return name.replace(/[^A-Za-z0-9._/:-]/gu, (character) => `%${character.codePointAt(0)!.toString(16)}`);
 }
 
 /** ` -m conntrack --ctstate …`, empty for a rule that does not ask. */

@@ -75,7 +75,10 @@ export function affinitySet(endpoint: number): number {
   return FIXED_SETS.length + endpoint;
 }
 
-/** The first 8 characters of base32(SHA-256(name)), the name, and no more than 240 characters of both. */
+/**
+ * The first 8 characters of base32(SHA-256(name)), the name, and no more than 240 characters of both. What nft takes
+ * in no name, and the API server in none either, is written as `_`: the hash still tells names apart.
+ */
 export function hashAndTruncate(name: string): string {
   const digest = sha256(utf8ToBytes(name));
   let hash = '';
@@ -89,7 +92,7 @@ export function hashAndTruncate(name: string): string {
       hash += BASE32[(bits >>> held) & 31]!;
     }
   }
-  const full = `${hash}-${name}`;
+  const full = `${hash}-${name.replace(/[^A-Za-z0-9._/-]/gu, '_')}`;
   return full.length > BASE_LENGTH_MAX ? `${full.slice(0, BASE_LENGTH_MAX - 3)}...` : full;
 }
 

@@ -1,3 +1,4 @@
+import { inertName } from '../kubernetes/inert-name.ts';
 import { protocolName, servicePortName, type Cluster } from '../kubernetes/cluster.ts';
 import type { Command, Element, Rule, SetSpec, Value } from '../nf-tables/language/statement.ts';
 import {
@@ -115,7 +116,7 @@ export class CommandSink implements Sink {
 }
 
 export function commentOf(cluster: Cluster, servicePort: number): string {
-  return servicePortName(cluster, servicePort).slice(0, COMMENT_LENGTH_MAX);
+  return inertName(servicePortName(cluster, servicePort)).slice(0, COMMENT_LENGTH_MAX);
 }
 
 /** The key of an element as it is written. */

@@ -1,3 +1,4 @@
+import { inertName } from '../kubernetes/inert-name.ts';
 import { formatIpv4, TCP } from '@vipsim/sim-core';
 import { protocolName, servicePortName } from '../kubernetes/cluster.ts';
 import {
@@ -130,10 +131,6 @@ function parts(
   };
 }
 
-/** The API server allows no more in a name; an input file may hold anything, a line end among it. */
 function comment(portals: Portals, chain: PortalChain, row: number): string {
-  return servicePortName(portals.cluster, chain.servicePort[row]!).replace(
-    /[^A-Za-z0-9._/:-]/gu,
-    (character) => `%${character.codePointAt(0)!.toString(16)}`,
-  );
+  return inertName(servicePortName(portals.cluster, chain.servicePort[row]!));
 }

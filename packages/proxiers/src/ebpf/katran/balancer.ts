@@ -1,6 +1,7 @@
 import { formatIpv4 } from '@vipsim/sim-core';
 import { categorize } from '../../kubernetes/categorize.ts';
 import { protocolName, servicePortName } from '../../kubernetes/cluster.ts';
+import { inertName } from '../../kubernetes/inert-name.ts';
 import type { NodeContext, Proxier, SyncFailure, SyncPlan, SyncStage, SyncTrigger } from '../../proxier.ts';
 import { KatranDataplane } from './dataplane.ts';
 import { KatranMaps, REALS_MAX, VIPS_MAX } from './maps.ts';
@@ -124,7 +125,7 @@ export class KatranBalancer implements Proxier {
   *#text(): Generator<string> {
     const { cluster } = this.#node;
     for (const { address, port, protocol, servicePort, number, reals, sticks } of this.#list.vips) {
-      const name = servicePortName(cluster, servicePort);
+      const name = inertName(servicePortName(cluster, servicePort));
       yield `VIP: ${formatIpv4(address)} Port: ${port} Protocol: ${protocolName(protocol)} number ${number} ${name}${sticks ? ' NO_SPORT' : ''}`;
       for (const real of reals) {
         yield ` ->${formatIpv4(real)} weight: 1 number ${this.#reals.numberOf(real)}`;
