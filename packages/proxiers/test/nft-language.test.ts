@@ -524,7 +524,13 @@ function rules(family: 'ip' | 'ip6' | 'inet'): fc.Arbitrary<string> {
       .map(
         ([to, number]) => `meta l4proto ${proto} dnat ${name} to ${name === 'ip' ? to : `[${to}]`}:${number}`,
       );
-    const verdict = fc.constantFrom('accept', 'drop', 'return', 'jump x', 'goto x', 'reject', 'masquerade');
+    const answer = { ip: 'icmp', ip6: 'icmpv6', inet: 'icmpx' }[family];
+    const unreachable = family === 'ip6' ? 'no-route' : 'host-unreachable';
+    const verdict = fc.constantFrom(
+      ...['accept', 'drop', 'return', 'jump x', 'goto x', 'reject', 'masquerade'],
+      `reject with ${answer} type ${unreachable}`,
+      ...(proto === 'tcp' ? ['reject with tcp reset'] : []),
+    );
     return fc
       .tuple(
         fc.array(fc.oneof(addresses, addresses, ports, portSets, other), { maxLength: 4 }),
@@ -533,6 +539,32 @@ function rules(family: 'ip' | 'ip6' | 'inet'): fc.Arbitrary<string> {
       .map(([matches, last]) => [...matches, last].join(' '));
   });
 }
+
+test('what an answer implies of a packet is tested before everything else', (t) => {
+  const expressions = (family: Family, text: string): string[] => {
+    const [table] = readRuleset(
+      `add table ${family} t\nadd chain ${family} t c\nadd rule ${family} t c ${text}\n`,
+      'text',
+    );
+    const names = new Names(family, table!.sets);
+    return names.netlink(names.program(table!.chains[0]!.rules[0]!));
+  };
+  // As nft 1.0.6 --debug=netlink prints them.
+  t.deepEqual(expressions('ip', 'ip saddr 10.0.0.1 reject with tcp reset'), [
+    '[ meta load l4proto => reg 1 ]',
+    '[ cmp eq reg 1 0x00000006 ]',
+    '[ payload load 4b @ network header + 12 => reg 1 ]',
+    '[ cmp eq reg 1 0x0100000a ]',
+    '[ reject type 1 code 0 ]',
+  ]);
+  t.deepEqual(expressions('inet', 'iifname "eth0" reject with icmp type host-unreachable'), [
+    '[ meta load nfproto => reg 1 ]',
+    '[ cmp eq reg 1 0x00000002 ]',
+    '[ meta load iifname => reg 1 ]',
+    '[ cmp eq reg 1 0x30687465 0x00000000 0x00000000 0x00000000 ]',
+    '[ reject type 0 code 1 ]',
+  ]);
+});
 
 // Needs nft 1.0.6, root, and a kernel with nf_tables.
 const probe = spawnSync('unshare', ['-n', 'nft', '-f', '-'], { input: 'table ip vipsim {\n}\n' });

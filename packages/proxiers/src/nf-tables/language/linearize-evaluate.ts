@@ -159,12 +159,15 @@ function evaluatedReject(
     const found = known.network === 'ip' ? 'icmp' : known.network === 'ip6' ? 'icmpv6' : 'icmpx';
     return { kind: 'reject', type: found, code: 'port-unreachable' };
   }
-  if (type === 'tcp reset') implyHeader('tcp', known, context, out);
+  // These tests come before everything else.
+  const first: Statement[] = [];
+  if (type === 'tcp reset') implyHeader('tcp', known, context, first);
   else if (type === 'icmpx') {
     if (context.family !== 'inet') {
       throw linearizeError(context, 'icmpx in a table of one family', 'write icmp or icmpv6');
     }
-  } else implyHeader(type === 'icmp' ? 'ip' : 'ip6', known, context, out);
+  } else implyHeader(type === 'icmp' ? 'ip' : 'ip6', known, context, first);
+  out.unshift(...first);
   return reject;
 }
 
