@@ -527,7 +527,13 @@ function rules(family: 'ip' | 'ip6' | 'inet'): fc.Arbitrary<string> {
     const answer = { ip: 'icmp', ip6: 'icmpv6', inet: 'icmpx' }[family];
     const unreachable = family === 'ip6' ? 'no-route' : 'host-unreachable';
     const verdict = fc.constantFrom(
-      ...['accept', 'drop', 'return', 'jump x', 'goto x', 'reject', 'masquerade'],
+      'accept',
+      'drop',
+      'return',
+      'jump x',
+      'goto x',
+      'reject',
+      'masquerade',
       `reject with ${answer} type ${unreachable}`,
       ...(proto === 'tcp' ? ['reject with tcp reset'] : []),
     );
@@ -540,15 +546,17 @@ function rules(family: 'ip' | 'ip6' | 'inet'): fc.Arbitrary<string> {
   });
 }
 
+/** What a rule of a chain without sets is to the kernel. */
+function expressions(family: Family, text: string): string[] {
+  const [table] = readRuleset(
+    `add table ${family} t\nadd chain ${family} t c\nadd rule ${family} t c ${text}\n`,
+    'text',
+  );
+  const names = new Names(family, table!.sets);
+  return names.netlink(names.program(table!.chains[0]!.rules[0]!));
+}
+
 test('what an answer implies of a packet is tested before everything else', (t) => {
-  const expressions = (family: Family, text: string): string[] => {
-    const [table] = readRuleset(
-      `add table ${family} t\nadd chain ${family} t c\nadd rule ${family} t c ${text}\n`,
-      'text',
-    );
-    const names = new Names(family, table!.sets);
-    return names.netlink(names.program(table!.chains[0]!.rules[0]!));
-  };
   // As nft 1.0.6 --debug=netlink prints them.
   t.deepEqual(expressions('ip', 'ip saddr 10.0.0.1 reject with tcp reset'), [
     '[ meta load l4proto => reg 1 ]',
