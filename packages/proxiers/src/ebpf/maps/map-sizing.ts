@@ -27,9 +27,6 @@ export interface MapSizing {
   readonly sockRevBytes?: 48 | 52;
 }
 
-/** Cilium's default of bpf-map-dynamic-size-ratio. */
-export const DYNAMIC_SIZE_RATIO = 0.0025;
-
 /** Sizes with dynamic sizing off, and the proportions of those with it on. */
 export const STATIC_MAP_SIZES: MapSizes = {
   ctTcp: 524_288,

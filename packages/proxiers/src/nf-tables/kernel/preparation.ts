@@ -18,7 +18,7 @@ const DYNAMIC_LIMIT = 65535;
  * The two phases of a commit: every message is applied to the next generation, then the generations change places.
  * Source: net/netfilter/nf_tables_api.c (nf_tables_new* and del*, nf_tables_bind_set, nf_tables_commit, abort).
  * Not modelled: the search for sets of the same batch by id, which newer kernels begin at the batch's end; the walks
- * through the ruleset for each jump that kernels before 6.11 made (nf_tables_check_loops).
+ * through the ruleset for each jump (nf_tables_check_loops), said to have gone with 6.11: kube-proxy's mode counts them.
  */
 export class Preparation {
   readonly #tables: NfTables;

@@ -35,29 +35,6 @@ export const RANGE = 18;
 /** Opcodes are below this. */
 export const OPCODES = 19;
 
-/** Names of the expressions by opcode, as the kernel registers them. */
-export const OPCODE_NAMES: readonly string[] = [
-  '',
-  'payload',
-  'cmp',
-  'bitwise',
-  'meta',
-  'meta set',
-  'ct',
-  'fib',
-  'numgen',
-  'lookup',
-  'immediate',
-  'verdict',
-  'nat',
-  'masq',
-  'redir',
-  'reject',
-  'dynset',
-  'counter',
-  'range',
-];
-
 /** Words of a rule before its first expression. */
 export const RULE_HEADER = 2;
 

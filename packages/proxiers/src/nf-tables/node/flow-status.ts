@@ -1,11 +1,10 @@
 import { isDestinationTranslated, isSourceTranslated, type Flow } from '../../netfilter/flows.ts';
+import { STATUS_DNAT, STATUS_SNAT } from '../kernel/skb.ts';
 
-// enum ip_conntrack_status
+// enum ip_conntrack_status, the rest of it
 const SEEN_REPLY = 0x2;
 const ASSURED = 0x4;
 const CONFIRMED = 0x8;
-const SRC_NAT = 0x10;
-const DST_NAT = 0x20;
 const SRC_NAT_DONE = 0x80;
 const DST_NAT_DONE = 0x100;
 
@@ -22,8 +21,8 @@ export function flowStatus(flow: Flow, decided: Decided): number {
     (flow.replySeen ? SEEN_REPLY : 0) |
     (flow.assured ? ASSURED : 0) |
     (decided.confirmed ? CONFIRMED : 0) |
-    (isSourceTranslated(flow) ? SRC_NAT : 0) |
-    (isDestinationTranslated(flow) ? DST_NAT : 0) |
+    (isSourceTranslated(flow) ? STATUS_SNAT : 0) |
+    (isDestinationTranslated(flow) ? STATUS_DNAT : 0) |
     (decided.source ? SRC_NAT_DONE : 0) |
     (decided.destination ? DST_NAT_DONE : 0)
   );
