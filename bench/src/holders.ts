@@ -119,7 +119,8 @@ class EventQueueHolder implements Holder {
     for (let step = 0; step < steps; step++) {
       queue.pop(event);
       order = (Math.imul(order, 31) + event.a) | 0;
-      queue.push(event.atNs + increments[at]!, 0, event.kind, event.a, event.b);
+      queue.dueNs = event.atNs + increments[at]!;
+      queue.pushDue(0, event.kind, event.a, event.b);
       at = (at + 1) & mask;
     }
     this.#at = at;

@@ -1,6 +1,6 @@
 import FastPriorityQueue from 'fastpriorityqueue';
 
-/** Names a scheduled event for `cancel`. Never reused while the event it named could still be meant. */
+/** Names a scheduled event for `cancel`: its number in the order of scheduling, never given again. */
 export type EventHandle = number;
 
 /** The record that `pop` fills: an event is a kind and two integers. */
@@ -30,11 +30,14 @@ export interface EventQueue {
   dueNs: number;
   /** Set before `pop`: the time before which an event must fire to be popped; Infinity at first. */
   limitNs: number;
-  /** Schedule at `dueNs`; returns the event's slot, which `handleOf` turns into a handle while it is pending. */
-  pushDue(priority: number, kind: number, a: number, b: number): number;
+  /** Time of the event popped last, or what it was set to; 0 at first. */
+  nowNs: number;
+  /** Schedule at `dueNs`. */
+  pushDue(priority: number, kind: number, a: number, b: number): void;
+  /** Schedule at `dueNs` an event that can be cancelled. */
+  pushNamed(priority: number, kind: number, a: number, b: number): EventHandle;
   /** Schedule at `atNs`: `pushDue` for those who do not count bytes. */
-  push(atNs: number, priority: number, kind: number, a: number, b: number): number;
-  handleOf(slot: number): EventHandle;
+  push(atNs: number, priority: number, kind: number, a: number, b: number): void;
   /** False for a handle whose event has fired or was cancelled. */
   isPending(handle: EventHandle): boolean;
   /** True if the event was pending and will now not fire; false for a handle already fired or cancelled. */
@@ -52,13 +55,8 @@ interface Entry {
   kind: number;
   a: number;
   b: number;
-  readonly slot: number;
-  generation: number;
-  pending: boolean;
+  named: boolean;
 }
-
-/** Slots a handle can tell apart: the most events that may be pending at once. */
-const SLOTS = 16_777_216;
 
 /**
  * The reference implementation, on `fastpriorityqueue`'s binary heap. That heap keeps no order among equals and
@@ -68,48 +66,53 @@ const SLOTS = 16_777_216;
 export class HeapEventQueue implements EventQueue {
   dueNs = 0.5;
   limitNs = Infinity;
+  nowNs = 0;
   readonly #heap = new FastPriorityQueue<Entry>(firesBefore);
-  readonly #slots: Entry[] = [];
   readonly #free: Entry[] = [];
+  /** Handles of the events that have one and will fire. */
+  readonly #named = new Set<EventHandle>();
   #sequence = 0;
-  #size = 0;
+  #cancelled = 0;
 
   get size(): number {
-    return this.#size;
+    return this.#heap.size - this.#cancelled;
   }
 
-  push(atNs: number, priority: number, kind: number, a: number, b: number): number {
+  push(atNs: number, priority: number, kind: number, a: number, b: number): void {
     this.dueNs = atNs;
-    return this.pushDue(priority, kind, a, b);
+    this.pushDue(priority, kind, a, b);
   }
 
-  pushDue(priority: number, kind: number, a: number, b: number): number {
-    const entry = this.#free.pop() ?? this.#newEntry();
+  pushDue(priority: number, kind: number, a: number, b: number): void {
+    this.#add(priority, kind, a, b, false);
+  }
+
+  pushNamed(priority: number, kind: number, a: number, b: number): EventHandle {
+    const handle = this.#sequence;
+    this.#named.add(handle);
+    this.#add(priority, kind, a, b, true);
+    return handle;
+  }
+
+  #add(priority: number, kind: number, a: number, b: number, named: boolean): void {
+    const entry = this.#free.pop() ?? newEntry();
     entry.atNs = this.dueNs;
     entry.priority = priority;
     entry.sequence = this.#sequence++;
     entry.kind = kind;
     entry.a = a;
     entry.b = b;
-    entry.pending = true;
+    entry.named = named;
     this.#heap.add(entry);
-    this.#size++;
-    return entry.slot;
-  }
-
-  handleOf(slot: number): EventHandle {
-    return this.#slots[slot]!.generation * SLOTS + slot;
   }
 
   isPending(handle: EventHandle): boolean {
-    const entry = this.#slots[handle % SLOTS];
-    return entry !== undefined && entry.pending && entry.generation === Math.floor(handle / SLOTS);
+    return this.#named.has(handle);
   }
 
   cancel(handle: EventHandle): boolean {
-    if (!this.isPending(handle)) return false;
-    this.#slots[handle % SLOTS]!.pending = false;
-    this.#size--;
+    if (!this.#named.delete(handle)) return false;
+    this.#cancelled++;
     return true;
   }
 
@@ -122,43 +125,35 @@ export class HeapEventQueue implements EventQueue {
     if (!(this.peekNs() < this.limitNs)) return false;
     const entry = this.#heap.poll()!;
     into.atNs = entry.atNs;
+    this.nowNs = entry.atNs;
     into.kind = entry.kind;
     into.a = entry.a;
     into.b = entry.b;
-    entry.pending = false;
-    this.#size--;
-    this.#recycle(entry);
+    if (entry.named) this.#named.delete(entry.sequence);
+    this.#free.push(entry);
     return true;
   }
 
   #dropCancelled(): void {
-    for (let first = this.#heap.peek(); first !== undefined && !first.pending; first = this.#heap.peek()) {
+    for (
+      let first = this.#heap.peek();
+      first !== undefined && this.#isCancelled(first);
+      first = this.#heap.peek()
+    ) {
       this.#heap.poll();
-      this.#recycle(first);
+      this.#free.push(first);
+      this.#cancelled--;
     }
   }
 
-  #recycle(entry: Entry): void {
-    entry.generation++;
-    this.#free.push(entry);
+  #isCancelled(entry: Entry): boolean {
+    return entry.named && !this.#named.has(entry.sequence);
   }
+}
 
-  #newEntry(): Entry {
-    if (this.#slots.length === SLOTS) throw new RangeError(`more than ${SLOTS} events pending`);
-    const entry: Entry = {
-      atNs: 0.5,
-      priority: 0,
-      sequence: 0.5,
-      kind: 0,
-      a: 0,
-      b: 0,
-      slot: this.#slots.length,
-      generation: 0,
-      pending: false,
-    };
-    this.#slots.push(entry);
-    return entry;
-  }
+function newEntry(): Entry {
+  // Started with fractions so that V8 keeps these fields as doubles.
+  return { atNs: 0.5, priority: 0, sequence: 0.5, kind: 0, a: 0, b: 0, named: false };
 }
 
 function firesBefore(x: Entry, y: Entry): boolean {

@@ -1,88 +1,106 @@
 import { longer } from '../columns/longer.ts';
 import type { EventHandle } from './event-queue.ts';
+import { PendingHandles } from './pending-handles.ts';
 
 /** No slot. */
 export const NIL = -1;
 
-/** Integers in a record; it is as many bytes times four, and half as many doubles. */
-const INTS = 8;
-const DOUBLES = 4;
-
-const KIND_BITS = 12;
 /** Kinds that a queue can tell apart. */
-export const KINDS_MAX = 1 << KIND_BITS;
-const GENERATION = 1 << KIND_BITS;
-const GENERATIONS = 1 << (31 - KIND_BITS);
+export const KINDS_MAX = 4096;
+
+/** Doubles and integers in a record. */
+const DOUBLES = 4;
+const INTS = 8;
+/** Doubles before the bits, integers before the ring. */
+const HEADER = 32;
+const RING_AT = 576;
+/** Buckets of the ring, a power of two; the bits of more would not fit before it. */
+export const BUCKETS_MIN = 64;
+export const BUCKETS_MAX = (RING_AT - 2 * HEADER) * 32;
+const SLOTS_MIN = 256;
+const LARGE = 65_536;
 
 const SEQUENCES = 35_184_372_088_832; // 2^45
 const PRIORITY_MAX = 127;
-const SLOTS_MAX = 16_777_216; // 2^24: slot and generation fit a double exactly
-const CAPACITY_MIN = 256;
-/** From this size on, the store grows by a quarter instead of twofold. */
-const LARGE = 65_536;
-/** Time of a record that is known not to be in use. */
-const UNUSED = -1;
 
 /**
- * The records of pending events, 32 bytes each, seen as doubles and as integers:
+ * The memory of the events that come next: one buffer, seen as doubles and as integers, because V8 checks each array
+ * that a function touches, and a class field that is a double would be boxed anew at each change.
+ *
+ *      doubles    0 …    due, limit, sequence, now, order due, and what the zones keep
+ *      ints      64 …    a bit for each bucket of the ring: whether anything is in it; room for 16,384
+ *      ints     576 …    the ring: the first slot of each bucket
+ *      after it          the records, 32 bytes each; a slot is the number of a record
+ *
+ * A record:
  *
  *      doubles   0: time          1: priority and sequence in one exact number, compares as (priority, sequence)
- *      ints                                           4: next in a list   5: kind   6: a   7: b
+ *      ints                                        4: next in a list   5: kind   6: a   7: b
  *
- * The kind is in the low bits of its word, the generation of the slot above; negative once cancelled. A slot is
- * reused, but under a new generation each time, and never again once its generations are used up: a stale handle can
- * never name another event.
+ * A kind is negative, all bits turned, where the event has a handle: whether it was cancelled is then to be asked.
  *
- * The layout is known to the methods below alone, which V8 inlines. They hold numbers, not names for a reason: a
- * constant that is imported from another module is not folded, but loaded and checked at each use.
+ * The layout of records is known to the methods below and to the hot ones of the zones, and written in numbers for a
+ * reason: a constant that is imported from another module is not folded, but loaded and checked at each use, and each
+ * name makes a function longer, until V8 no longer inlines it.
  */
 export abstract class EventStore {
-  protected capacity = CAPACITY_MIN;
-  private doubles: Float64Array = new Float64Array(CAPACITY_MIN * DOUBLES);
-  private ints: Int32Array = new Int32Array(this.doubles.buffer);
-  /** Due, limit, sequence, present: a class field that is a double would be boxed anew at each change. */
-  private readonly times: Float64Array = Float64Array.of(0, Infinity, 0, NaN);
-  /** Slots from here on were never used. */
-  private fresh = 0;
+  protected doubles: Float64Array = Float64Array.of(0, Infinity, 0, 0, ...new Float64Array(HEADER - 4));
+  protected ints: Int32Array = new Int32Array(this.doubles.buffer);
   /** A list of the slots that can be used. */
-  private free = NIL;
-  /** Slots from here on are not reused. */
-  private keepBelow = SLOTS_MAX;
-  /** Generation that a slot begins with: above every generation of slots that were given back. */
-  private firstGeneration = 0;
+  protected free = NIL;
+  /** Buckets of the ring, less one. */
+  protected ringMask = 0;
+  private handles = new PendingHandles();
 
   get dueNs(): number {
-    return this.times[0]!;
+    return this.doubles[0]!;
   }
 
   set dueNs(atNs: number) {
-    this.times[0] = atNs;
+    this.doubles[0] = atNs;
   }
 
   get limitNs(): number {
-    return this.times[1]!;
+    return this.doubles[1]!;
   }
 
   set limitNs(atNs: number) {
-    this.times[1] = atNs;
+    this.doubles[1] = atNs;
   }
 
-  /** Records written so far. */
+  /** Events scheduled so far. */
   protected get sequence(): number {
-    return this.times[2]!;
+    return this.doubles[2]!;
   }
 
-  /** Time of the event popped last. */
-  protected get presentNs(): number {
-    return this.times[3]!;
+  get nowNs(): number {
+    return this.doubles[3]!;
   }
 
-  protected set presentNs(atNs: number) {
-    this.times[3] = atNs;
+  set nowNs(atNs: number) {
+    this.doubles[3] = atNs;
+  }
+
+  /** Priority and sequence of the event that is due. */
+  protected get dueOrder(): number {
+    return this.doubles[4]!;
+  }
+
+  protected set dueOrder(order: number) {
+    this.doubles[4] = order;
+  }
+
+  /** Whether the event that is due was scheduled last, in the ordinary priority. */
+  protected get isNewest(): boolean {
+    return this.dueOrder === this.sequence - 1;
   }
 
   protected timeOf(slot: number): number {
     return this.doubles[slot << 2]!;
+  }
+
+  protected orderOf(slot: number): number {
+    return this.doubles[(slot << 2) | 1]!;
   }
 
   protected nextOf(slot: number): number {
@@ -93,8 +111,9 @@ export abstract class EventStore {
     this.ints[(slot << 3) | 4] = next;
   }
 
-  protected kindOf(slot: number): number {
-    return this.ints[(slot << 3) | 5]! & 0xfff;
+  /** Kind, and whether it has a handle. */
+  protected wordOf(slot: number): number {
+    return this.ints[(slot << 3) | 5]!;
   }
 
   protected aOf(slot: number): number {
@@ -103,18 +122,6 @@ export abstract class EventStore {
 
   protected bOf(slot: number): number {
     return this.ints[(slot << 3) | 7]!;
-  }
-
-  protected isLive(slot: number): boolean {
-    return this.ints[(slot << 3) | 5]! >= 0;
-  }
-
-  handleOf(slot: number): EventHandle {
-    return this.generationOf(slot) * SLOTS_MAX + slot;
-  }
-
-  private generationOf(slot: number): number {
-    return this.ints[(slot << 3) | 5]! >> KIND_BITS;
   }
 
   /** Whether x fires before y. */
@@ -129,163 +136,114 @@ export abstract class EventStore {
     return x === NIL || this.isBefore(y, x) ? y : x;
   }
 
-  /** Write down the event that is due. @throws RangeError for a priority beyond ±127, or more than 2^24 events. */
-  protected take(priority: number, kind: number, a: number, b: number): number {
-    if (this.free < 0) this.offerFresh();
-    const { doubles, ints, times, free: slot } = this;
+  /** Write down the event that is due. */
+  protected take(word: number, a: number, b: number): number {
+    if (this.free < 0) this.grow();
+    const { doubles, ints, free: slot } = this;
     const row = slot << 3;
     this.free = ints[row | 4]!;
-    const order = times[2]!;
-    times[2] = order + 1;
-    doubles[slot << 2] = times[0]!;
-    doubles[(slot << 2) | 1] = priority === 0 ? order : ordered(priority, order);
-    ints[row | 5] = (ints[row | 5]! & ~0xfff) | kind;
+    doubles[slot << 2] = doubles[0]!;
+    doubles[(slot << 2) | 1] = doubles[4]!;
+    ints[row | 5] = word;
     ints[row | 6] = a;
     ints[row | 7] = b;
     return slot;
   }
 
-  /** Put a slot up for reuse, under its next generation. */
+  /** Put a slot up for reuse. */
   protected release(slot: number): void {
-    const { ints } = this;
-    const row = slot << 3;
-    const next = ((ints[row | 5]! & 0x7fffffff) + 0x1000) | 0;
-    if (next < 0 || slot >= this.keepBelow) {
-      this.retire(slot, next);
-      return;
-    }
-    ints[row | 5] = next;
-    ints[row | 4] = this.free;
+    this.ints[(slot << 3) | 4] = this.free;
     this.free = slot;
   }
 
-  /** The last generation is never left, so that no handle fits; or the slot is to be given back. */
-  private retire(slot: number, word: number): void {
-    if (word >= 0) this.ints[(slot << 3) | 5] = word;
-    this.doubles[slot << 2] = UNUSED;
+  /** A handle for the event that comes next in the order of scheduling. */
+  protected nameNext(): EventHandle {
+    this.handles.add(this.sequence);
+    return this.sequence;
   }
 
-  /** False for a stale handle. (A cancelled record has a negative generation until it is met, as no handle has.) */
+  /** False for a stale handle. */
   isPending(handle: EventHandle): boolean {
-    const slot = handle % SLOTS_MAX;
-    return slot >= 0 && slot < this.fresh && Number.isInteger(slot) && this.handleOf(slot) === handle;
+    return handle >= 0 && handle < this.sequence && Number.isInteger(handle) && this.handles.has(handle);
   }
 
-  /** Mark the event of a handle as cancelled. False for a stale handle. */
-  protected kill(handle: EventHandle): boolean {
-    if (!this.isPending(handle)) return false;
-    this.ints[((handle % SLOTS_MAX) << 3) | 5]! |= 0x80000000;
-    return true;
+  /** The event of a handle is not to fire. False for a stale handle. */
+  protected forget(handle: EventHandle): boolean {
+    return this.isPending(handle) && this.handles.remove(handle);
+  }
+
+  protected isLive(slot: number): boolean {
+    return this.wordOf(slot) >= 0 || this.handles.has(sequenceOf(this.orderOf(slot)));
+  }
+
+  /** Whether the event that is due, which has a handle, was not cancelled. */
+  protected isDueWanted(): boolean {
+    return this.handles.has(sequenceOf(this.dueOrder));
+  }
+
+  /** An event that has a handle fires: false if it was cancelled. */
+  protected settle(slot: number): boolean {
+    return this.handles.remove(sequenceOf(this.orderOf(slot)));
   }
 
   protected get storeBytes(): number {
-    return this.doubles.byteLength;
+    return this.doubles.byteLength + this.handles.bytes;
   }
 
-  /** Times of up to `count` live records, evenly spaced over the slots, in rising order. */
-  protected sampleTimes(count: number): Float64Array {
-    this.markUnused();
-    const sample = new Float64Array(count);
-    const stride = Math.max(1, Math.floor(this.fresh / count));
-    let taken = 0;
-    for (let slot = 0; slot < this.fresh && taken < count; slot += stride) {
-      if (this.isLive(slot) && !this.isUnused(slot)) sample[taken++] = this.timeOf(slot);
-    }
-    return sample.subarray(0, taken).sort();
+  /** Slots, in use or not. */
+  private get slots(): number {
+    return (this.ints.length - RING_AT - this.ringMask - 1) / INTS;
   }
 
-  /**
-   * Give memory back that `size` events do not need: cut the store where its upper part is free; else stop reusing
-   * the upper part, so that it will be.
-   */
-  protected shrink(size: number): void {
-    if (this.capacity === CAPACITY_MIN || size * 8 > this.capacity) return;
-    this.markUnused();
-    let used = this.fresh;
-    while (used > 0 && this.isUnused(used - 1)) used--;
-    const capacity = capacityFor(used);
-    if (capacity < this.capacity && this.cut(capacity)) this.offerUnused(SLOTS_MAX);
-    else this.offerUnused(capacityFor(size * 2));
+  /** Whether there is much more room than so many events need. */
+  protected isStoreRoomyFor(events: number): boolean {
+    return this.slots > 8 * Math.max(events, SLOTS_MIN / 8) || this.handles.isRoomy;
   }
 
-  /** Nothing is pending, alive or cancelled: back to the smallest store. */
-  protected reset(): void {
-    this.markUnused();
-    this.cut(CAPACITY_MIN);
-    this.offerUnused(SLOTS_MAX);
-  }
-
-  /** Forget the slots from `capacity` on, which are unused. False when their generations are used up. */
-  private cut(capacity: number): boolean {
-    let generation = this.firstGeneration;
-    for (let slot = capacity; slot < this.fresh; slot++) {
-      generation = Math.max(generation, this.generationOf(slot) + 1);
-    }
-    if (generation >= GENERATIONS >> 1) return false;
-    this.firstGeneration = generation;
-    this.capacity = capacity;
-    this.fresh = Math.min(this.fresh, capacity);
-    this.doubles = this.doubles.slice(0, capacity * DOUBLES);
+  /** No slot is in use: begin anew, with so many buckets, and no more room than so many events need. */
+  protected beginStore(events: number, buckets: number): void {
+    const slots = this.isStoreRoomyFor(events) ? SLOTS_MIN : Math.max(SLOTS_MIN, this.slots);
+    if (this.handles.isRoomy) this.handles = new PendingHandles();
+    const header = this.doubles.subarray(0, HEADER);
+    const first = (RING_AT + buckets) / INTS;
+    this.doubles = new Float64Array((first + slots) * DOUBLES);
+    this.doubles.set(header);
     this.ints = new Int32Array(this.doubles.buffer);
-    return true;
-  }
-
-  /** Put the slots marked unused up for reuse, but only those below `keepBelow`. */
-  private offerUnused(keepBelow: number): void {
-    this.keepBelow = keepBelow;
+    this.ints.fill(NIL, RING_AT, RING_AT + buckets);
+    this.ringMask = buckets - 1;
     this.free = NIL;
-    for (let slot = Math.min(this.fresh, keepBelow) - 1; slot >= 0; slot--) {
-      if (!this.isUnused(slot) || this.generationOf(slot) === GENERATIONS - 1) continue;
-      this.setNext(slot, this.free);
-      this.free = slot;
-    }
+    this.offerFrom(first);
   }
 
-  private isUnused(slot: number): boolean {
-    return this.timeOf(slot) === UNUSED;
-  }
-
-  private markUnused(): void {
-    for (let slot = this.free; slot !== NIL; slot = this.nextOf(slot)) this.doubles[slot * DOUBLES] = UNUSED;
-  }
-
-  /** Put a slot on the list of free ones, which is empty. */
-  private offerFresh(): void {
-    if (this.keepBelow < this.fresh) {
-      // More events than the smaller store would hold.
-      this.offerUnused(SLOTS_MAX);
-      if (this.free !== NIL) return;
-    }
-    if (this.fresh === this.capacity) this.grow();
-    const slot = this.fresh++;
-    this.ints[slot * INTS + 5] = this.firstGeneration * GENERATION;
-    this.setNext(slot, NIL);
-    this.free = slot;
-  }
-
-  private grow(): void {
-    if (this.capacity === SLOTS_MAX) throw new RangeError(`more than ${SLOTS_MAX} events pending`);
-    this.capacity = nextCapacity(this.capacity);
-    this.doubles = longer(this.doubles, this.capacity * DOUBLES);
+  /** No slot is free: twice as many, or a quarter more if there are very many. */
+  protected grow(): void {
+    const first = this.doubles.length / DOUBLES;
+    const more = this.slots < LARGE ? this.slots : this.slots >> 2;
+    this.doubles = longer(this.doubles, (first + more) * DOUBLES);
     this.ints = new Int32Array(this.doubles.buffer);
+    this.offerFrom(first);
+  }
+
+  private offerFrom(first: number): void {
+    for (let slot = this.doubles.length / DOUBLES - 1; slot >= first; slot--) this.release(slot);
   }
 }
 
-function nextCapacity(capacity: number): number {
-  return Math.min(SLOTS_MAX, capacity < LARGE ? capacity * 2 : capacity + (capacity >> 2));
+/** Priority and sequence in one number. */
+export function ordered(priority: number, sequence: number): number {
+  checkPriority(priority);
+  return priority * SEQUENCES + sequence;
 }
 
-function capacityFor(slots: number): number {
-  let capacity = CAPACITY_MIN;
-  while (capacity < slots) capacity = nextCapacity(capacity);
-  return capacity;
+function sequenceOf(order: number): number {
+  return order >= 0 && order < SEQUENCES ? order : order - Math.floor(order / SEQUENCES) * SEQUENCES;
 }
 
-function ordered(priority: number, sequence: number): number {
+/** @throws RangeError for a priority beyond ±127. */
+export function checkPriority(priority: number): void {
   if (!(Math.abs(priority) <= PRIORITY_MAX) || !Number.isInteger(priority)) {
     throw new RangeError(
       `priority ${priority}: wanted a whole number from -${PRIORITY_MAX} to ${PRIORITY_MAX}`,
     );
   }
-  return priority * SEQUENCES + sequence;
 }

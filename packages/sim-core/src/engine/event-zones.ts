@@ -1,402 +1,256 @@
-import { EventFront } from './event-front.ts';
+import { EventLists } from './event-lists.ts';
+import { EventRing } from './event-ring.ts';
+import { BUCKETS_MIN, ordered } from './event-store.ts';
 
-// Constants of this very module: V8 does not fold imported ones.
-const NIL = -1;
-/** Up to so many events of a list are sorted as they come. */
-const NEAR_MAX = 64;
-const COARSE = 1024;
-const COARSE_MASK = COARSE - 1;
-const BEYOND = COARSE;
-const FINE_MIN = 64;
-const FINE_MAX = 1 << 16;
-/** Ring buckets whose lists are looked at ahead of their turn, when there are so many that caches do not hold them. */
-const AHEAD = 8;
-const LARGE_RING = 1 << 15;
-
-// Places in `zones`: a class field that is a double would be boxed anew at each change.
-const NEAR_END = 0; // events before this are near
-const FINE_END = 1; // events before this, and not near, are in the fine buckets
-const HORIZON = 2; // events before this, and not before, are in the ring
-const COARSE_END = 3; // events before this, and not before, are in the coarse ring; all others are beyond
-const ADVANCE_AT = 4; // once NEAR_END is here, the ring reaches further
-const WIDTH = 5; // of a ring bucket, ns: a power of two, so that times are divided exactly
-const INVERSE = 6; // 1 / width
-const FINE_START = 7;
-const FINE_INVERSE = 8;
-const COARSE_WIDTH = 9;
-const COARSE_INVERSE = 10;
-const BEYOND_MIN = 11; // the earliest of those beyond
-const ZONES = 12;
+// Constants of this very module: V8 does not fold imported ones. Places in `doubles`:
+const START = 5; // events before this are in front
+const HORIZON = 6; // events before this, and not before, are in the ring
+const ADVANCE_AT = 7; // once START is here, the ring reaches further
+const FAR_END = 9; // events before this, and not before, are in the far lists; all others are beyond
+const FAR_INVERSE = 10; // 1 / the time that a far list spans
+const FAR_WIDTH = 15;
+const FAR_ADVANCE_AT = 16; // once HORIZON is here, the far lists reach further
+const BEYOND_MIN = 17; // the earliest of those beyond
 
 /**
- * Where pending events lie, by their time:
- *
- *             NEAR_END    FINE_END          HORIZON                 COARSE_END
- *      | front     | fine      | ring             | coarse ring           | beyond
- *      | sorted    | the ring  | unsorted lists   | unsorted lists, each  | one unsorted list
- *      |           | bucket in | by time / width  | a quarter of the ring |
- *      |           | turn, when|                  |                       |
- *      |           | too full  |                  |                       |
+ * The zones after the ring: far lists, each as long in time as a quarter of the ring, and one list of everything beyond
+ * them. Places events, moves them nearer as time goes on, and lays everything out anew.
  */
-export abstract class EventZones extends EventFront {
-  private readonly zones = new Float64Array(ZONES);
-  private ring = new Int32Array(0);
-  private ringMask = 0;
-  private ringCount = 0;
-  /** The ring bucket whose turn is next. */
-  private ringAt = 0;
-  /** How far `lookAhead` has come in the lists of the next ring buckets. */
-  private readonly ahead = new Int32Array(AHEAD).fill(NIL);
-  private fine = new Int32Array(FINE_MIN).fill(NIL);
-  private fineAt = 0;
-  private fineBuckets = 0;
-  /** First and last of each coarse list, and of those beyond. */
-  private readonly coarse = new Int32Array(COARSE + 1).fill(NIL);
-  private readonly coarseLast = new Int32Array(COARSE + 1);
-  private coarseCount = 0;
+export abstract class EventZones extends EventRing {
+  /** With more events than that, `respread`. */
+  protected growAt = Infinity;
+  /** Those far off; in the last list those beyond. */
+  private far = new EventLists();
+  private farMask = 0;
   private beyondCount = 0;
 
-  protected get width(): number {
-    return this.zones[WIDTH]!;
+  /** There are many more events than before. */
+  protected abstract respread(): void;
+
+  /** Whether events are spread over buckets and lists; else all are in front. */
+  protected get isSpread(): boolean {
+    return this.farMask >= 0;
   }
 
-  protected get buckets(): number {
-    return this.ring.length;
+  /** Whether much more memory is held than the events need. */
+  protected get isRoomy(): boolean {
+    return (
+      this.far.isRoomy ||
+      this.isStoreRoomyFor(this.stored) ||
+      (this.buckets > 4096 && this.buckets > this.stored * 256)
+    );
   }
 
   protected get zoneBytes(): number {
-    return this.fine.byteLength + this.ring.byteLength + 2 * this.coarse.byteLength;
+    return this.far.bytes + this.fineBytes;
   }
 
-  /** Place an event that was just scheduled. */
-  protected place(slot: number, priority: number): void {
-    const { zones } = this;
-    const atNs = this.timeOf(slot);
-    if (atNs >= zones[FINE_END]! && atNs < zones[HORIZON]!) this.insertRing(slot);
-    else if (atNs !== this.presentNs || priority !== 0 || atNs >= zones[NEAR_END]! || !this.pass(slot)) {
-      this.insert(slot);
-    }
+  pushDue(priority: number, kind: number, a: number, b: number): void {
+    const { doubles } = this;
+    const order = doubles[2]!;
+    doubles[4] = priority === 0 ? order : ordered(priority, order);
+    doubles[2] = order + 1;
+    this.insert(kind, a, b);
   }
 
-  private insertRing(slot: number): void {
-    const { ring } = this;
-    const bucket = ((this.timeOf(slot) * this.zones[INVERSE]!) | 0) & this.ringMask;
-    this.setNext(slot, ring[bucket]!);
-    ring[bucket] = slot;
-    this.ringCount++;
-  }
-
-  private insert(slot: number): void {
-    const { zones } = this;
-    const atNs = this.timeOf(slot);
-    if (atNs < zones[FINE_END]!) {
-      if (atNs < zones[NEAR_END]!) this.insertNear(slot);
-      else this.link(this.fine, ((atNs - zones[FINE_START]!) * zones[FINE_INVERSE]!) | 0, slot);
-    } else if (atNs < zones[HORIZON]!) {
-      this.insertRing(slot);
-    } else if (atNs < zones[COARSE_END]!) {
-      this.coarseCount++;
-      this.append(((atNs * zones[COARSE_INVERSE]!) | 0) & COARSE_MASK, slot);
+  /** Place the event that is due. */
+  private insert(word: number, a: number, b: number): void {
+    const { doubles, ints, free: slot } = this;
+    const atNs = doubles[0]!;
+    if (!(atNs < doubles[6]!)) {
+      this.insertFar(word, a, b);
+    } else if (atNs >= doubles[5]!) {
+      if (slot < 0) return this.insertAfterGrowth(word, a, b);
+      const row = slot << 3;
+      const bucket = ((atNs * doubles[8]!) | 0) & this.ringMask;
+      this.free = ints[row | 4]!;
+      doubles[slot << 2] = atNs;
+      doubles[(slot << 2) | 1] = doubles[4]!;
+      ints[row | 4] = ints[bucket + 576]!;
+      ints[row | 5] = word;
+      ints[row | 6] = a;
+      ints[row | 7] = b;
+      ints[bucket + 576] = slot;
+      ints[(bucket >> 5) + 64]! |= 1 << bucket;
     } else {
-      this.beyondCount++;
-      if (atNs < zones[BEYOND_MIN]!) zones[BEYOND_MIN] = atNs;
-      this.append(BEYOND, slot);
+      this.insertEarly(word, a, b);
     }
+    if (++this.stored > this.growAt) this.respread();
   }
 
-  private link(heads: Int32Array, bucket: number, slot: number): void {
-    this.setNext(slot, heads[bucket]!);
-    heads[bucket] = slot;
+  private insertAfterGrowth(word: number, a: number, b: number): void {
+    this.grow();
+    this.insert(word, a, b);
   }
 
-  /**
-   * To the end of a coarse list, so that events of one instant enter their ring bucket in the order of scheduling, and
-   * need no sorting there.
-   */
-  private append(list: number, slot: number): void {
-    const { coarse, coarseLast } = this;
-    this.setNext(slot, NIL);
-    if (coarse[list]! < 0) coarse[list] = slot;
-    else this.setNext(coarseLast[list]!, slot);
-    coarseLast[list] = slot;
+  private insertFar(word: number, a: number, b: number): void {
+    const { far, doubles: due } = this;
+    const atNs = due[0]!;
+    const list = atNs < due[9]! ? ((atNs * due[10]!) | 0) & this.farMask : this.beyondListFor(atNs);
+    const at = far.add(list);
+    const { doubles, ints } = far;
+    doubles[at << 2] = atNs;
+    doubles[(at << 2) | 1] = due[4]!;
+    ints[(at << 3) | 5] = word;
+    ints[(at << 3) | 6] = a;
+    ints[(at << 3) | 7] = b;
   }
 
-  /** Gather the next bucket into the near array. False when nothing is pending anywhere. */
-  protected refill(): boolean {
-    if (this.fineBuckets > 0 && this.refillFine()) return true;
-    while (this.ringCount > 0 || this.enterNext()) {
-      const { ring, ringMask, zones } = this;
-      let bucket = this.ringAt;
-      let steps = 1;
-      for (; ring[bucket]! < 0; steps++) bucket = (bucket + 1) & ringMask;
-      const head = ring[bucket]!;
-      ring[bucket] = NIL;
-      if (ringMask >= LARGE_RING) this.lookAhead(bucket, steps);
-      this.ringAt = (bucket + 1) & ringMask;
-      const end = zones[NEAR_END]! + steps * zones[WIDTH]!;
-      zones[NEAR_END] = end;
-      zones[FINE_END] = end;
-      if (end >= zones[ADVANCE_AT]!) this.advanceHorizon();
-      if (this.gather(head) || this.refillFine()) return true;
+  private beyondListFor(atNs: number): number {
+    const { doubles } = this;
+    if (atNs < doubles[BEYOND_MIN]!) doubles[BEYOND_MIN] = atNs;
+    this.beyondCount++;
+    return this.farMask + 1;
+  }
+
+  protected override enterNext(): boolean {
+    const { doubles, far } = this;
+    if (this.stored === 0) return false;
+    if (this.stored === this.beyondCount) {
+      // Everything left lies beyond: lay the zones out anew from its first event.
+      this.layOut(doubles[BEYOND_MIN]!);
+      this.scatterBeyond();
+    } else {
+      for (; far.heads[this.farAt]! < 0; this.effort++) this.moveHorizon();
+      this.startAt(doubles[HORIZON]!);
+      this.advance();
     }
-    return false;
-  }
-
-  /**
-   * Bring records into the processor's caches before their turn comes. To follow one list is to wait for memory at
-   * each record; a step in each of the next lists waits for all of them at once. The records so visited may long be
-   * in use for others: nothing is done with them.
-   */
-  private lookAhead(bucket: number, steps: number): void {
-    const { ahead, ring, ringMask } = this;
-    for (let list = 0; list < AHEAD; list++) {
-      const slot = ahead[list]!;
-      if (slot >= 0) ahead[list] = this.nextOf(slot);
-    }
-    for (let step = Math.min(steps, AHEAD) - 1; step >= 0; step--) {
-      const entering = bucket - step + AHEAD;
-      ahead[entering & (AHEAD - 1)] = ring[entering & ringMask]!;
-    }
-  }
-
-  /** The ring is empty: go on where there is something. False when nothing is pending. */
-  private enterNext(): boolean {
-    if (this.coarseCount > 0) this.enterCoarse();
-    else if (this.beyondCount > 0) this.enterBeyond();
-    else return false;
     return true;
   }
 
-  /**
-   * Move a list into the empty near array and sort it; a long one goes into fine buckets first, unless all its
-   * events are of one instant. False when it went into fine buckets.
-   */
-  private gather(head: number): boolean {
-    let count = 0;
-    let slot = head;
-    do {
-      this.insertSorted(slot, count++);
-      slot = this.nextOf(slot);
-    } while (slot >= 0 && count < NEAR_MAX);
-    if (slot >= 0) return this.gatherMany(slot, count);
-    if (this.fineBuckets === 0) this.ringCount -= count;
-    this.nearCount = count;
-    return true;
+  /** The far list at the horizon. */
+  private get farAt(): number {
+    return ((this.doubles[HORIZON]! * this.doubles[FAR_INVERSE]!) | 0) & this.farMask;
   }
 
-  /** The rest of a list of which `count` are in the near array already. */
-  private gatherMany(head: number, count: number): boolean {
-    let previous = this.near[count - 1]!;
-    let low = this.timeOf(previous);
-    let high = this.timeOf(this.near[0]!);
-    let sorted = true;
-    for (let slot = head; slot !== NIL; slot = this.nextOf(slot)) {
-      if (count === this.near.length) this.widenNear();
-      this.near[count++] = slot;
-      const time = this.timeOf(slot);
-      if (time < low) low = time;
-      if (time > high) high = time;
-      // Lists are last in, first out: events of one instant are mostly in order already.
-      if (sorted && this.isBefore(previous, slot)) sorted = false;
-      previous = slot;
+  private moveHorizon(): void {
+    const { doubles } = this;
+    doubles[HORIZON]! += doubles[FAR_WIDTH]!;
+    doubles[ADVANCE_AT]! += doubles[FAR_WIDTH]!;
+  }
+
+  /** Let the ring reach as far as it can, a quarter at a time. */
+  protected advance(): void {
+    const { far } = this;
+    while (this.doubles[START]! >= this.doubles[ADVANCE_AT]!) {
+      const list = this.farAt;
+      this.moveHorizon();
+      if (far.heads[list]! >= 0) this.bringNear(list);
     }
-    if (this.fineBuckets === 0) {
-      this.ringCount -= count;
-      if (low < high) {
-        this.refine(count);
-        return false;
+    if (this.doubles[HORIZON]! >= this.doubles[FAR_ADVANCE_AT]!) this.advanceFar();
+  }
+
+  /** Place the events of a far list in the ring, where all of them belong. */
+  private bringNear(list: number): void {
+    const { far } = this;
+    const end = far.ends[list]!;
+    let block = far.heads[list]!;
+    far.cut(list);
+    for (; block >= 0; block = far.leave(block)) {
+      const stop = far.stopOf(block, end);
+      for (let at = far.startOf(block); at < stop; at++) {
+        if (this.free < 0) this.grow();
+        const { doubles, ints, free: slot } = this;
+        const row = slot << 3;
+        const atNs = far.doubles[at << 2]!;
+        const bucket = ((atNs * doubles[8]!) | 0) & this.ringMask;
+        this.free = ints[row | 4]!;
+        doubles[slot << 2] = atNs;
+        doubles[(slot << 2) | 1] = far.doubles[(at << 2) | 1]!;
+        ints[row | 4] = ints[bucket + 576]!;
+        ints[row | 5] = far.ints[(at << 3) | 5]!;
+        ints[row | 6] = far.ints[(at << 3) | 6]!;
+        ints[row | 7] = far.ints[(at << 3) | 7]!;
+        ints[bucket + 576] = slot;
+        ints[(bucket >> 5) + 64]! |= 1 << bucket;
       }
     }
-    this.nearCount = count;
-    if (!sorted) this.sortMany(count);
-    return true;
   }
 
-  /** Spread the ring bucket that was just gathered over buckets of its own. */
-  private refine(count: number): void {
-    const { zones } = this;
-    const width = zones[WIDTH]!;
-    let buckets = FINE_MIN;
-    while (buckets * 2 < count && buckets < FINE_MAX && buckets < width) buckets *= 2;
-    if (buckets > width) buckets = width;
-    if (buckets > this.fine.length) this.fine = new Int32Array(buckets).fill(NIL);
-    this.fineBuckets = buckets;
-    this.fineAt = 0;
-    zones[FINE_INVERSE] = buckets / width;
-    zones[FINE_START] = zones[NEAR_END]! - width;
-    // A bucket partly near already keeps what is left of it: nothing before the old end was in its list.
-    zones[NEAR_END] = zones[FINE_START]!;
-    for (let i = count - 1; i >= 0; i--) {
-      const slot = this.near[i]!;
-      this.link(this.fine, ((this.timeOf(slot) - zones[FINE_START]!) * zones[FINE_INVERSE]!) | 0, slot);
+  /** The far lists, too, reach further by a quarter at a time: those beyond are seldom gone through. */
+  private advanceFar(): void {
+    const { doubles } = this;
+    const quarter = ((this.farMask + 1) / 4) * doubles[FAR_WIDTH]!;
+    while (doubles[HORIZON]! >= doubles[FAR_ADVANCE_AT]!) {
+      doubles[FAR_ADVANCE_AT]! += quarter;
+      doubles[FAR_END]! += quarter;
     }
-    if (this.near.length > 4096) this.narrowNear();
-  }
-
-  private refillFine(): boolean {
-    const { fine, zones } = this;
-    while (this.fineAt < this.fineBuckets) {
-      const bucket = this.fineAt++;
-      const head = fine[bucket]!;
-      if (head === NIL) continue;
-      fine[bucket] = NIL;
-      zones[NEAR_END] = zones[FINE_START]! + this.fineAt / zones[FINE_INVERSE]!;
-      return this.gather(head);
-    }
-    this.fineBuckets = 0;
-    zones[NEAR_END] = zones[FINE_END]!;
-    return false;
-  }
-
-  /** Let the ring reach as far as it can: a quarter at a time, from the coarse ring. */
-  private advanceHorizon(): void {
-    const { zones } = this;
-    while (zones[NEAR_END]! >= zones[ADVANCE_AT]!) this.coarseCount -= this.scatter(this.takeCoarse());
-    if (this.beyondCount > 0 && zones[BEYOND_MIN]! < zones[COARSE_END]!) this.scatterBeyond();
-  }
-
-  /** The list of the coarse bucket at the horizon, which moves past it. */
-  private takeCoarse(): number {
-    const { coarse, zones } = this;
-    const bucket = ((zones[HORIZON]! * zones[COARSE_INVERSE]!) | 0) & COARSE_MASK;
-    const head = coarse[bucket]!;
-    coarse[bucket] = NIL;
-    zones[ADVANCE_AT]! += zones[COARSE_WIDTH]!;
-    zones[HORIZON]! += zones[COARSE_WIDTH]!;
-    zones[COARSE_END]! += zones[COARSE_WIDTH]!;
-    return head;
-  }
-
-  /** Place the events of a list anew; returns how many they are. */
-  private scatter(head: number): number {
-    let count = 0;
-    for (let slot = head; slot !== NIL; count++) {
-      const next = this.nextOf(slot);
-      this.insert(slot);
-      slot = next;
-    }
-    return count;
+    if (doubles[BEYOND_MIN]! < doubles[FAR_END]!) this.scatterBeyond();
   }
 
   private scatterBeyond(): void {
-    const head = this.coarse[BEYOND]!;
-    this.coarse[BEYOND] = NIL;
+    const { far } = this;
+    const list = this.farMask + 1;
+    const head = far.heads[list]!;
+    const end = far.ends[list]!;
+    far.cut(list);
+    this.effort += this.beyondCount;
     this.beyondCount = 0;
-    this.zones[BEYOND_MIN] = Infinity;
-    this.scatter(head);
+    this.doubles[BEYOND_MIN] = Infinity;
+    this.scatter(head, end);
   }
 
-  /** The ring is empty: go on where the coarse ring has something. */
-  private enterCoarse(): void {
-    const { zones } = this;
-    let head = this.takeCoarse();
-    while (head === NIL) head = this.takeCoarse();
-    this.startNearAt(zones[HORIZON]! - zones[COARSE_WIDTH]!);
-    this.coarseCount -= this.scatter(head);
-    this.advanceHorizon();
-  }
-
-  /** Everything left lies beyond: lay the zones out anew from its first event. */
-  private enterBeyond(): void {
-    this.layOut(this.zones[WIDTH]!, this.ringMask + 1, this.zones[BEYOND_MIN]!);
-    this.scatterBeyond();
-  }
-
-  /** Place the zones: what is before `fromNs` is near. */
-  private layOut(width: number, buckets: number, fromNs: number): void {
-    const { zones } = this;
-    if (this.ring.length !== buckets) this.ring = new Int32Array(buckets).fill(NIL);
-    this.ringMask = buckets - 1;
-    zones[WIDTH] = width;
-    zones[INVERSE] = 1 / width;
-    const coarseWidth = (buckets / 4) * width;
-    zones[COARSE_WIDTH] = coarseWidth;
-    zones[COARSE_INVERSE] = 1 / coarseWidth;
-    this.startNearAt(Math.floor(fromNs / width) * width);
-    const reach = zones[NEAR_END]! + buckets * width;
-    zones[HORIZON] = Math.floor(reach / coarseWidth) * coarseWidth;
-    zones[ADVANCE_AT] = zones[HORIZON]! + coarseWidth - buckets * width;
-    zones[COARSE_END] = zones[HORIZON]! + (COARSE - 1) * coarseWidth;
-  }
-
-  /** The ring goes on at a time that is a multiple of the width; whatever comes before it is near. */
-  private startNearAt(atNs: number): void {
-    const { zones } = this;
-    zones[NEAR_END] = atNs;
-    zones[FINE_END] = atNs;
-    this.ringAt = ((atNs * zones[INVERSE]!) | 0) & this.ringMask;
-  }
-
-  /** Few events: all in the sorted array, whatever their time. */
-  protected allNear(): void {
-    this.ring = new Int32Array(0);
-    this.ringMask = 0;
-    this.zones.fill(Infinity, NEAR_END, COARSE_END + 1);
-    this.zones[BEYOND_MIN] = Infinity;
-  }
-
-  /** Place all events anew, the dead ones dropped: in buckets of `width`, or all near if `buckets` is 0. */
-  protected rearrange(width: number, buckets: number): void {
-    let low = Infinity;
-    const chain = this.collect();
-    for (let slot = chain; slot !== NIL; slot = this.nextOf(slot)) low = Math.min(low, this.timeOf(slot));
-    if (buckets === 0) this.allNear();
-    else this.layOut(width, buckets, low);
-    this.scatter(chain);
-  }
-
-  /** Nothing is pending: small again. */
-  protected restZones(): void {
-    this.fine = new Int32Array(FINE_MIN).fill(NIL);
-    this.fineBuckets = 0;
-    this.narrowNear();
-    this.allNear();
-  }
-
-  /** Empty every zone into one chain, without the dead: events of one instant in the order of scheduling. */
-  private collect(): number {
-    let chain = NIL;
-    const add = (slot: number): void => {
-      if (!this.isLive(slot)) {
-        this.release(slot);
-        return;
+  /** Place the events of a list anew, but for those cancelled. */
+  private scatter(head: number, end: number): void {
+    const { far } = this;
+    for (let block = head; block >= 0; block = far.leave(block)) {
+      const stop = far.stopOf(block, end);
+      this.stored -= stop - far.startOf(block);
+      for (let at = far.startOf(block); at < stop; at++) {
+        const word = far.ints[(at << 3) | 5]!;
+        this.dueNs = far.doubles[at << 2]!;
+        this.dueOrder = far.doubles[(at << 2) | 1]!;
+        if (word < 0 && !this.isDueWanted()) this.dead--;
+        else this.insert(word, far.ints[(at << 3) | 6]!, far.ints[(at << 3) | 7]!);
       }
-      this.setNext(slot, chain);
-      chain = slot;
-    };
-    const addLists = (heads: Int32Array, reversed: boolean): void => {
-      for (let list = 0; list < heads.length; list++) {
-        if (heads[list] === NIL) continue;
-        for (let slot = reversed ? this.reverse(heads[list]!) : heads[list]!; slot !== NIL;) {
-          const next = this.nextOf(slot);
-          add(slot);
-          slot = next;
-        }
-        heads[list] = NIL;
-      }
-    };
-    addLists(this.fine, false);
-    addLists(this.ring, false);
-    addLists(this.coarse, true);
-    this.emptyFront(add);
-    this.fineBuckets = 0;
-    this.ringCount = 0;
-    this.coarseCount = 0;
-    this.beyondCount = 0;
-    this.zones[BEYOND_MIN] = Infinity;
-    this.narrowNear();
-    return chain;
-  }
-
-  /** Turn a list round; returns its new head. */
-  private reverse(head: number): number {
-    let reversed = NIL;
-    for (let slot = head; slot !== NIL;) {
-      const next = this.nextOf(slot);
-      this.setNext(slot, reversed);
-      reversed = slot;
-      slot = next;
     }
-    return reversed;
+  }
+
+  /** Bring all events into the far lists, for `spreadOver` to place them anew. */
+  protected gatherAll(): void {
+    // Beyond everything that is far: into the list of those beyond.
+    this.doubles[FAR_END] = -Infinity;
+    this.emptyRing((slot) => {
+      this.dueNs = this.timeOf(slot);
+      this.dueOrder = this.orderOf(slot);
+      this.insertFar(this.wordOf(slot), this.aOf(slot), this.bOf(slot));
+    });
+  }
+
+  /** Times of up to `count` events, evenly spaced over all that `gatherAll` has gathered, in rising order. */
+  protected sampleTimes(count: number): Float64Array {
+    return this.far.sampleTimes(this.stored, count).sort();
+  }
+
+  /** Place all events anew: over so many buckets, which are so wide, and far lists; in front if there are none. */
+  protected spreadOver(width: number, buckets: number, lists: number): void {
+    const { doubles, far } = this;
+    const { heads, ends } = far;
+    far.begin(lists + 1);
+    this.farMask = lists - 1;
+    this.beyondCount = 0;
+    doubles.fill(Infinity, START, FAR_INVERSE + 1);
+    doubles[BEYOND_MIN] = Infinity;
+    this.width = width;
+    this.beginStore(this.stored, Math.max(BUCKETS_MIN, buckets));
+    if (buckets > 0) this.layOut(this.nowNs);
+    for (let list = 0; list < heads.length; list++) this.scatter(heads[list]!, ends[list]!);
+    if (far.isRoomy) this.far = far.compacted();
+  }
+
+  /** Place the zones, from a time on. */
+  private layOut(fromNs: number): void {
+    const { doubles } = this;
+    const farWidth = (this.buckets / 4) * this.width;
+    const lists = this.farMask + 1;
+    this.startAt(fromNs);
+    // The ring holds four far widths, of which the first has begun.
+    const horizon = (Math.floor(fromNs / farWidth) + 4) * farWidth;
+    doubles[HORIZON] = horizon;
+    doubles[ADVANCE_AT] = horizon - 3 * farWidth;
+    doubles[FAR_WIDTH] = farWidth;
+    doubles[FAR_INVERSE] = 1 / farWidth;
+    doubles[FAR_END] = horizon + lists * farWidth;
+    doubles[FAR_ADVANCE_AT] = horizon + (lists / 4) * farWidth;
   }
 }

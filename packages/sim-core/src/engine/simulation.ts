@@ -42,8 +42,6 @@ const CALLBACK = 0;
  * then scheduling. An event may schedule others at its own instant; they fire after those already there.
  */
 export class Simulation {
-  /** Events fired so far. */
-  fired = 0;
   /** The most events that were ever pending. */
   peakPending = 0;
   /** Set to follow a run event by event; undefined costs nothing. */
@@ -57,7 +55,6 @@ export class Simulation {
   private counts: Float64Array = new Float64Array(16);
   private readonly callbacks: ((() => void) | undefined)[] = [];
   private readonly freeCallbacks: number[] = [];
-  private readonly clock = new Float64Array(1);
   private running = false;
   private stopReason: string | undefined = undefined;
 
@@ -72,8 +69,13 @@ export class Simulation {
     }, 'callback');
   }
 
+  /** Events fired so far. */
+  get fired(): number {
+    return this.counts.reduce((total, count) => total + count, 0);
+  }
+
   get nowNs(): number {
-    return this.clock[0]!;
+    return this.queue.nowNs;
   }
 
   /** Events that will still fire. */
@@ -104,12 +106,12 @@ export class Simulation {
    * @throws RangeError for a time in the past, beyond 2^53, or not whole, and for a kind that was not declared.
    */
   at(timeNs: number, kind: number, a = 0, b = 0, priority = NORMAL): EventHandle {
-    if (!(timeNs >= this.clock[0]!) || !Number.isSafeInteger(timeNs)) this.refuse(timeNs);
+    if (!(timeNs >= this.queue.nowNs) || !Number.isSafeInteger(timeNs)) this.refuse(timeNs);
     if (!(kind < this.handlers.length)) this.refuseKind(kind);
     this.queue.dueNs = timeNs;
-    const slot = this.queue.pushDue(priority, kind, a, b);
+    const handle = this.queue.pushNamed(priority, kind, a, b);
     if (this.queue.size > this.peakPending) this.peakPending = this.queue.size;
-    return this.queue.handleOf(slot);
+    return handle;
   }
 
   /**
@@ -118,7 +120,7 @@ export class Simulation {
    * @throws RangeError as `at` does.
    */
   post(delayNs: number, kind: number, a = 0, b = 0): void {
-    const timeNs = this.clock[0]! + delayNs;
+    const timeNs = this.queue.nowNs + delayNs;
     if (!(delayNs >= 0) || !Number.isSafeInteger(timeNs)) this.refuse(timeNs);
     if (!(kind < this.handlers.length)) this.refuseKind(kind);
     this.queue.dueNs = timeNs;
@@ -130,7 +132,7 @@ export class Simulation {
   schedule(delayNs: number, callback: () => void, priority = NORMAL): EventHandle {
     const slot = this.freeCallbacks.pop() ?? this.callbacks.length;
     this.callbacks[slot] = callback;
-    return this.at(this.clock[0]! + delayNs, CALLBACK, slot, 0, priority);
+    return this.at(this.queue.nowNs + delayNs, CALLBACK, slot, 0, priority);
   }
 
   /**
@@ -199,9 +201,10 @@ export class Simulation {
   private runUntil(untilNs: number): RunOutcome {
     const { queue, event, limits } = this;
     const first = this.fired;
-    const lastEvent = first + limits.events;
+    let left = limits.events;
     queue.limitNs = Math.min(untilNs, limits.timeNs + 1);
-    while (this.fired < lastEvent && queue.pop(event)) {
+    while (left > 0 && queue.pop(event)) {
+      left--;
       this.fire();
       if (this.stopReason === undefined) continue;
       return { kind: 'stopped', nowNs: this.nowNs, events: this.fired - first, reason: this.stopReason };
@@ -210,7 +213,7 @@ export class Simulation {
     const nextNs = queue.peekNs();
     if (nextNs >= untilNs) {
       if (untilNs === Infinity) return { kind: 'drained', nowNs: this.nowNs, events };
-      this.clock[0] = untilNs;
+      this.queue.nowNs = untilNs;
       return { kind: 'until', nowNs: untilNs, events };
     }
     if (nextNs > limits.timeNs)
@@ -219,11 +222,9 @@ export class Simulation {
   }
 
   private fire(): void {
-    const { atNs, kind, a, b } = this.event;
-    this.clock[0] = atNs;
-    this.fired++;
+    const { kind, a, b } = this.event;
     this.counts[kind]! += 1;
-    if (this.observer !== undefined) this.observer(atNs, kind, a, b);
+    if (this.observer !== undefined) this.observer(this.nowNs, kind, a, b);
     this.handlers[kind]!(a, b);
   }
 
