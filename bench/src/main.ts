@@ -10,7 +10,7 @@ import { ipvsTable, measureIpvs } from './ipvs.ts';
 import { compileNative, type Native } from './native.ts';
 import { measureNftables, nftablesTables } from './nftables.ts';
 import { readOptions, USAGE, type BenchOptions } from './options.ts';
-import { measurePipeline, measureTimers, WIRE_NS } from './pipeline.ts';
+import { measurePipeline, measureTimers, WIRES_NS } from './pipeline.ts';
 import {
   asMarkdown,
   asText,
@@ -57,12 +57,13 @@ function bench(options: BenchOptions, folder: string): void {
   const hold = options.parts.includes('hold') ? holdScores(options, folder, native) : [];
   for (const table of holdTables(hold)) show(table);
   const { packets, rounds } = options;
-  const [pipeline, wired] = [0, WIRE_NS].map((wireNs) =>
-    options.parts.includes('pipeline') ? measurePipeline(wireNs, packets, rounds, folder, native) : [],
-  );
-  if (pipeline!.length > 0) show(packetTable(`M/M/1 pipeline, ${packets} packets`, pipeline!));
-  if (wired!.length > 0)
-    show(packetTable(`M/M/1 pipeline behind a wire of 1 ms, ${packets} packets`, wired!));
+  const wires = options.parts.includes('pipeline') ? WIRES_NS : [];
+  const pipeline = wires.map((wireNs) => {
+    const scores = measurePipeline(wireNs, packets, rounds, folder, native);
+    const wire = wireNs === 0 ? '' : ` behind a wire of ${wireNs / 1e6} ms`;
+    show(packetTable(`M/M/1 pipeline${wire}, ${packets} packets`, scores));
+    return { wireNs, scores };
+  });
   const timers = options.parts.includes('timers') ? measureTimers(packets, rounds, folder, native) : [];
   if (timers.length > 0)
     show(packetTable(`Retransmission timers of 10,000 flows, ${packets} packets`, timers));
@@ -90,7 +91,6 @@ function bench(options: BenchOptions, folder: string): void {
       options,
       hold,
       pipeline,
-      wired,
       timers,
       iptables: walked,
       nftables: ruled,

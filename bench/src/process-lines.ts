@@ -2,6 +2,22 @@ import { Environment, Resource, type Event, type ProcessSteps } from '@vipsim/si
 
 /** The pipeline written as processes. */
 
+/** What the processes of a pipeline share. */
+interface Work {
+  readonly env: Environment;
+  readonly gaps: Float64Array;
+  readonly services: Float64Array;
+  readonly mask: number;
+  readonly packets: number;
+  readonly wireNs: number;
+  readonly spent: Float64Array;
+}
+
+function newWork(gaps: Float64Array, services: Float64Array, packets: number, wireNs: number): Work {
+  const spent = new Float64Array(1);
+  return { env: new Environment(), gaps, services, mask: gaps.length - 1, packets, wireNs, spent };
+}
+
 /** As one would write it: a process for each packet, which asks for the server, is served, and leaves. */
 export function packetProcessLine(
   gaps: Float64Array,
@@ -9,71 +25,72 @@ export function packetProcessLine(
   packets: number,
   wireNs: number,
 ): () => number {
-  const mask = gaps.length - 1;
-  const env = new Environment();
-  const server = new Resource(env, { capacity: 1 });
-  const spent = new Float64Array(1);
-
-  function* packet(number: number): ProcessSteps {
-    if (wireNs > 0) yield wireNs;
-    const arrivedNs = env.nowNs;
-    const request = server.request();
-    yield* request;
-    yield services[number & mask]!;
-    request.leave();
-    spent[0]! += env.nowNs - arrivedNs;
-  }
-
-  function* source(): ProcessSteps {
-    for (let number = 0; number < packets; number++) {
-      yield gaps[number & mask]!;
-      env.process(packet(number), 'packet');
-    }
-  }
-
+  const work = newWork(gaps, services, packets, wireNs);
+  const server = new Resource(work.env, { capacity: 1 });
   return () => {
-    env.process(source(), 'source');
-    env.run();
-    return spent[0]!;
+    work.env.process(packetSource(work, server), 'source');
+    work.env.run();
+    return work.spent[0]!;
   };
+}
+
+function* packetSource(work: Work, server: Resource): ProcessSteps {
+  for (let number = 0; number < work.packets; number++) {
+    yield work.gaps[number & work.mask]!;
+    work.env.process(packet(work, server, number), 'packet');
+  }
+}
+
+function* packet(work: Work, server: Resource, number: number): ProcessSteps {
+  if (work.wireNs > 0) yield work.wireNs;
+  const arrivedNs = work.env.nowNs;
+  const request = server.request();
+  yield* request;
+  yield work.services[number & work.mask]!;
+  request.leave();
+  work.spent[0]! += work.env.nowNs - arrivedNs;
 }
 
 /** Packets that may wait at once; a power of two. */
 const ROOM = 65_536;
 
+/** Packets in a ring, and the event that ends the wait of an idle server. */
+class Waiting {
+  readonly arrivedNs = new Float64Array(ROOM);
+  sent = 0;
+  work: Event | undefined = undefined;
+}
+
 /** Two processes, source and server; the packets are numbers in a ring. */
 export function serverProcessLine(gaps: Float64Array, services: Float64Array, packets: number): () => number {
-  const mask = gaps.length - 1;
-  const env = new Environment();
-  const waiting = new Float64Array(ROOM);
-  const spent = new Float64Array(1);
-  let sent = 0;
-  let work: Event | undefined;
-
-  function* source(): ProcessSteps {
-    while (sent < packets) {
-      yield gaps[sent & mask]!;
-      waiting[sent++ & (ROOM - 1)] = env.nowNs;
-      work?.succeed();
-      work = undefined;
-    }
-  }
-
-  function* server(): ProcessSteps {
-    for (let served = 0; served < packets; served++) {
-      if (served === sent) {
-        work = env.event();
-        yield* work;
-      }
-      yield services[served & mask]!;
-      spent[0]! += env.nowNs - waiting[served & (ROOM - 1)]!;
-    }
-  }
-
+  const work = newWork(gaps, services, packets, 0);
+  const waiting = new Waiting();
   return () => {
-    env.process(source(), 'source');
-    env.process(server(), 'server');
-    env.run();
-    return spent[0]!;
+    work.env.process(ringSource(work, waiting), 'source');
+    work.env.process(ringServer(work, waiting), 'server');
+    work.env.run();
+    return work.spent[0]!;
   };
+}
+
+function* ringSource(work: Work, waiting: Waiting): ProcessSteps {
+  const { env, gaps, mask, packets } = work;
+  while (waiting.sent < packets) {
+    yield gaps[waiting.sent & mask]!;
+    waiting.arrivedNs[waiting.sent++ & (ROOM - 1)] = env.nowNs;
+    waiting.work?.succeed();
+    waiting.work = undefined;
+  }
+}
+
+function* ringServer(work: Work, waiting: Waiting): ProcessSteps {
+  const { env, services, mask, packets, spent } = work;
+  for (let served = 0; served < packets; served++) {
+    if (served === waiting.sent) {
+      waiting.work = env.event();
+      yield* waiting.work;
+    }
+    yield services[served & mask]!;
+    spent[0]! += env.nowNs - waiting.arrivedNs[served & (ROOM - 1)]!;
+  }
 }

@@ -62,7 +62,7 @@ export class BucketEventQueue extends EventZones implements EventQueue {
   }
 
   pushNamed(priority: number, kind: number, a: number, b: number): EventHandle {
-    checkPriority(priority);
+    if (priority !== 0) checkPriority(priority);
     const handle = this.nameNext();
     this.pushDue(priority, ~kind, a, b);
     return handle;

@@ -158,8 +158,9 @@ export abstract class EventStore {
 
   /** A handle for the event that comes next in the order of scheduling. */
   protected nameNext(): EventHandle {
-    this.handles.add(this.sequence);
-    return this.sequence;
+    const handle = this.doubles[2]!;
+    this.handles.add(handle);
+    return handle;
   }
 
   /** False for a stale handle. */

@@ -1,11 +1,13 @@
 import { longer } from '../columns/longer.ts';
 
 const NIL = -1;
-/** Bits in a page, as a power of two; and the words that they fill. */
+/** Numbers in a page, as a power of two. */
 const PAGE_BITS = 12;
-const WORD_BITS = PAGE_BITS - 5;
-const WORDS = 1 << WORD_BITS;
 const PER_PAGE = 1 / (1 << PAGE_BITS);
+/** Words of a frame: the bits of a page, then how many are set. */
+const COUNT = 128;
+const FRAME = COUNT + 1;
+const FRAMES_MIN = 2;
 
 /**
  * Which numbered events are still to come: a bit for each, in pages that are there only while a bit in them is set.
@@ -13,36 +15,39 @@ const PER_PAGE = 1 / (1 << PAGE_BITS);
  * up O(1); an eighth of a byte each where numbers lie close.
  */
 export class PendingHandles {
+  /** Frames, each with room for a page. */
+  private words: Int32Array = new Int32Array(FRAMES_MIN * FRAME);
+  /** The page that each frame holds. */
+  private pageOf: Int32Array = new Int32Array(FRAMES_MIN).fill(NIL);
   /** The frame that holds a page, at the page's number modulo the length: a power of two. */
   private frames: Int32Array = new Int32Array(16).fill(NIL);
-  private pageOf: Int32Array = new Int32Array(2).fill(NIL);
-  private counts: Int32Array = new Int32Array(2);
-  private bits: Int32Array = new Int32Array(2 * WORDS);
   private readonly free: number[] = [1, 0];
   private newestPage = NIL;
-  private pending = 0;
+  private newestFrame = NIL;
+
+  get bytes(): number {
+    return this.words.byteLength + this.pageOf.byteLength + this.frames.byteLength;
+  }
 
   /** Whether memory is held for many, and none is left. */
   get isRoomy(): boolean {
-    return this.pending === 0 && this.counts.length > 16;
-  }
-
-  get bytes(): number {
-    return this.frames.byteLength + this.pageOf.byteLength + this.counts.byteLength + this.bits.byteLength;
+    const frames = this.pageOf.length;
+    if (frames <= 16 || this.free.length < frames - 1) return false;
+    return this.free.length === frames || this.words[this.newestFrame * FRAME + COUNT] === 0;
   }
 
   add(number: number): void {
     const page = (number * PER_PAGE) | 0;
     if (page !== this.newestPage) this.open(page);
-    const frame = this.frames[page & (this.frames.length - 1)]!;
-    this.bits[(frame << WORD_BITS) | ((number >>> 5) & (WORDS - 1))]! |= 1 << number;
-    this.counts[frame]!++;
-    this.pending++;
+    const { words } = this;
+    const base = this.newestFrame * FRAME;
+    words[base + ((number >>> 5) & 127)]! |= 1 << number;
+    words[base + COUNT]!++;
   }
 
   has(number: number): boolean {
     const frame = this.frameOf((number * PER_PAGE) | 0);
-    return frame >= 0 && (this.bits[wordOf(frame, number)]! & (1 << number)) !== 0;
+    return frame >= 0 && (this.words[frame * FRAME + ((number >>> 5) & 127)]! & (1 << number)) !== 0;
   }
 
   /** False if it was not there. */
@@ -50,12 +55,15 @@ export class PendingHandles {
     const page = (number * PER_PAGE) | 0;
     const frame = this.frameOf(page);
     if (frame < 0) return false;
-    const word = wordOf(frame, number);
-    const bit = 1 << number;
-    if ((this.bits[word]! & bit) === 0) return false;
-    this.bits[word]! ^= bit;
-    this.pending--;
-    if (--this.counts[frame]! === 0 && page !== this.newestPage) this.close(page, frame);
+    const { words } = this;
+    const base = frame * FRAME;
+    const at = base + ((number >>> 5) & 127);
+    const rest = words[at]! & ~(1 << number);
+    if (rest === words[at]) return false;
+    words[at] = rest;
+    const count = words[base + COUNT]! - 1;
+    words[base + COUNT] = count;
+    if (count === 0 && page !== this.newestPage) this.close(page, frame);
     return true;
   }
 
@@ -65,13 +73,14 @@ export class PendingHandles {
   }
 
   private open(page: number): void {
-    const newest = this.newestPage;
-    this.newestPage = page;
-    const before = newest < 0 ? NIL : this.frameOf(newest);
-    if (before >= 0 && this.counts[before] === 0) this.close(newest, before);
+    if (this.newestPage >= 0 && this.words[this.newestFrame * FRAME + COUNT] === 0) {
+      this.close(this.newestPage, this.newestFrame);
+    }
     while (this.frames[page & (this.frames.length - 1)]! >= 0) this.widen();
     if (this.free.length === 0) this.grow();
     const frame = this.free.pop()!;
+    this.newestPage = page;
+    this.newestFrame = frame;
     this.frames[page & (this.frames.length - 1)] = frame;
     this.pageOf[frame] = page;
   }
@@ -92,14 +101,9 @@ export class PendingHandles {
   }
 
   private grow(): void {
-    const frames = this.counts.length;
+    const frames = this.pageOf.length;
     this.pageOf = longer(this.pageOf, frames * 2);
-    this.counts = longer(this.counts, frames * 2);
-    this.bits = longer(this.bits, frames * 2 * WORDS);
+    this.words = longer(this.words, frames * 2 * FRAME);
     for (let frame = frames * 2 - 1; frame >= frames; frame--) this.free.push(frame);
   }
-}
-
-function wordOf(frame: number, number: number): number {
-  return (frame << WORD_BITS) | ((number >>> 5) & (WORDS - 1));
 }

@@ -119,12 +119,12 @@ export class Simulation {
    * compiler inlines. The way of hot loops.
    * @throws RangeError as `at` does.
    */
-  post(delayNs: number, kind: number, a = 0, b = 0): void {
+  post(delayNs: number, kind: number, a = 0, b = 0, priority = NORMAL): void {
     const timeNs = this.queue.nowNs + delayNs;
     if (!(delayNs >= 0) || !Number.isSafeInteger(timeNs)) this.refuse(timeNs);
     if (!(kind < this.handlers.length)) this.refuseKind(kind);
     this.queue.dueNs = timeNs;
-    this.queue.pushDue(NORMAL, kind, a, b);
+    this.queue.pushDue(priority, kind, a, b);
     if (this.queue.size > this.peakPending) this.peakPending = this.queue.size;
   }
 
@@ -200,20 +200,20 @@ export class Simulation {
 
   private runUntil(untilNs: number): RunOutcome {
     const { queue, event, limits } = this;
-    const first = this.fired;
     let left = limits.events;
     queue.limitNs = Math.min(untilNs, limits.timeNs + 1);
     while (left > 0 && queue.pop(event)) {
       left--;
       this.fire();
       if (this.stopReason === undefined) continue;
-      return { kind: 'stopped', nowNs: this.nowNs, events: this.fired - first, reason: this.stopReason };
+      const events = limits.events - left;
+      return { kind: 'stopped', nowNs: this.nowNs, events, reason: this.stopReason };
     }
-    const events = this.fired - first;
+    const events = limits.events - left;
     const nextNs = queue.peekNs();
     if (nextNs >= untilNs) {
       if (untilNs === Infinity) return { kind: 'drained', nowNs: this.nowNs, events };
-      this.queue.nowNs = untilNs;
+      queue.nowNs = untilNs;
       return { kind: 'until', nowNs: untilNs, events };
     }
     if (nextNs > limits.timeNs)

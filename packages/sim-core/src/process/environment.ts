@@ -2,7 +2,7 @@ import { NORMAL, Simulation, type RunOutcome } from '../engine/simulation.ts';
 import { AllOf, AnyOf } from './condition.ts';
 import { Event, FIRE } from './event.ts';
 import { Process, RESUME, type ProcessSteps } from './process.ts';
-import { Timeout } from './timeout.ts';
+import { isDelay, Timeout } from './timeout.ts';
 
 /**
  * Where processes live: the way from generators and events to a simulation's clock and queue.
@@ -117,7 +117,7 @@ export class Environment {
   enqueue(event: Event<unknown>, delayNs: number, priority = NORMAL): void {
     const slot = this.#freeSlots.pop() ?? this.#queued.push(undefined) - 1;
     this.#queued[slot] = event;
-    this.simulation.at(this.simulation.nowNs + delayNs, this.#eventKind, slot, 0, priority);
+    this.simulation.post(delayNs, this.#eventKind, slot, 0, priority);
   }
 
   /** For processes: a row of their own. */
@@ -132,10 +132,12 @@ export class Environment {
     return row;
   }
 
-  /** For processes: resume that of `row` after a delay. */
-  resumeAfter(row: number, delayNs: number, priority: number): void {
-    const { simulation } = this;
-    this.#resumptions[row] = simulation.at(simulation.nowNs + delayNs, this.#resumeKind, row, 0, priority);
+  /** For processes: resume that of `row` after a delay; false if that is none. */
+  resumeAfter(row: number, delayNs: number, priority: number): boolean {
+    const { nowNs } = this.simulation;
+    if (!isDelay(delayNs, nowNs)) return false;
+    this.#resumptions[row] = this.simulation.at(nowNs + delayNs, this.#resumeKind, row, 0, priority);
+    return true;
   }
 
   /** For processes: resume that of `row` not at all. */

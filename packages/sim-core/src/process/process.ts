@@ -3,7 +3,7 @@ import type { Environment } from './environment.ts';
 import { Event, type EventCallback } from './event.ts';
 import { errorOf, Failure } from './failure.ts';
 import { Interrupt } from './interrupt.ts';
-import { delayRefused, isDelay } from './timeout.ts';
+import { delayRefused } from './timeout.ts';
 
 /**
  * What a process runs: `yield 5 * NS_PER_S` waits that long, `yield* event` waits for an event and is its value,
@@ -100,10 +100,7 @@ export class Process<R = void> extends Event<R> {
         }
         const wait = step.value;
         if (typeof wait === 'number') {
-          if (isDelay(wait, env.nowNs)) {
-            env.resumeAfter(this.#row, wait, NORMAL);
-            return;
-          }
+          if (env.resumeAfter(this.#row, wait, NORMAL)) return;
           thrown = new RangeError(delayRefused(wait, env.nowNs));
         } else if (!(wait instanceof Event) || wait.env !== env || wait === (this as Event<unknown>)) {
           thrown = new TypeError(this.#whyNot(wait));
