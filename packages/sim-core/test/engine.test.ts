@@ -440,3 +440,16 @@ test('the clock stands still for what was cancelled', (t) => {
     t.is(simulation.run().nowNs, 6);
   }
 });
+
+test('a crowd in one bucket fires in order, and what was made for it is given back', (t) => {
+  const queue = new BucketEventQueue();
+  const empty = queue.bytes;
+  const event = new FiredEvent();
+  const crowd = 20_000;
+  for (let i = 0; i < 100_000; i++) queue.push(1e9 + i * 1e7, 0, 1, crowd + i, 0);
+  for (let i = 0; i < crowd; i++) queue.push(5 + ((i * 7919) % crowd), 0, 1, (i * 7919) % crowd, 0);
+  let fired = 0;
+  while (queue.pop(event)) if (event.a !== fired++) return t.fail(`${event.a} instead of ${fired - 1}`);
+  t.is(fired, 120_000);
+  t.true(queue.bytes <= empty + 40_000, `${queue.bytes}`);
+});

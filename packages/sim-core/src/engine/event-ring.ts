@@ -329,6 +329,7 @@ export abstract class EventRing extends EventFront {
     this.emptyBuckets(this.fine, 0, this.fine.length, take);
     this.emptyBuckets(this.ints, RING_AT, this.buckets, take);
     this.fineBuckets = 0;
+    if (this.fine.length > FINE_MIN) this.fine = new Int32Array(FINE_MIN).fill(NIL);
   }
 
   private emptyBuckets(heads: Int32Array, from: number, count: number, take: (slot: number) => void): void {
