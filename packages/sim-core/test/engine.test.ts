@@ -453,3 +453,57 @@ test('a crowd in one bucket fires in order, and what was made for it is given ba
   t.is(fired, 120_000);
   t.true(queue.bytes <= empty + 40_000, `${queue.bytes}`);
 });
+
+test('the bucket queue agrees with the reference while loads of all scales follow each other', (t) => {
+  const stream = new Streams('regimes').stream('draws');
+  const one = new FiredEvent();
+  const two = new FiredEvent();
+  for (let trial = 0; trial < 40; trial++) {
+    const queues = [new BucketEventQueue(), new HeapEventQueue()] as const;
+    const [mine, reference] = queues;
+    const handles: (readonly [mine: number, reference: number])[] = [];
+    let tag = 0;
+    const push = (delay: number): void => {
+      const priority = stream.below(50) === 0 ? stream.below(3) - 1 : 0;
+      for (const queue of queues) queue.dueNs = reference.nowNs + delay;
+      if (tag % 3 > 0) for (const queue of queues) queue.pushDue(priority, 1, tag, 0);
+      else handles.push([mine.pushNamed(priority, 1, tag, 0), reference.pushNamed(priority, 1, tag, 0)]);
+      tag++;
+    };
+    const pop = (): boolean => {
+      const fired = mine.pop(one);
+      if (fired !== reference.pop(two) || mine.nowNs !== reference.nowNs || (fired && one.a !== two.a)) {
+        throw new Error(`trial ${trial}: ${one.a} at ${mine.nowNs}, not ${two.a} at ${reference.nowNs}`);
+      }
+      return fired;
+    };
+    for (let phase = 0; phase < 5 && reference.nowNs < 1e14; phase++) {
+      const scale = 10 ** stream.below(11);
+      const shape = stream.below(4);
+      const delay = (): number => {
+        if (shape === 0) return Math.round(exponential(stream, scale));
+        if (shape === 1) return stream.below(3) * scale;
+        return shape === 2 ? Math.round(pareto(stream, scale, 1.2)) % 1e13 : 0;
+      };
+      for (let i = stream.below(4000); i > 0; i--) push(delay());
+      const growth = stream.uniform() * 1.1;
+      for (let i = stream.below(6000); i > 0; i--) {
+        if (!pop() || stream.uniform() < growth) push(delay());
+        if (i % 500 === 0) t.is(mine.peekNs(), reference.peekNs());
+        if (i % 700 === 0) {
+          for (const queue of queues) queue.limitNs = reference.nowNs + scale;
+          for (let k = 0; k < 4; k++) pop();
+          for (const queue of queues) queue.limitNs = Infinity;
+        }
+        if (i % 40 === 0 && handles.length > 0) {
+          const [x, y] = handles[stream.below(handles.length)]!;
+          t.is(mine.cancel(x), reference.cancel(y));
+        }
+        if (i % 3000 === 0) for (const [x, y] of handles.splice(0)) t.is(mine.cancel(x), reference.cancel(y));
+      }
+      t.is(mine.size, reference.size);
+    }
+    while (pop());
+    t.is(mine.size, 0);
+  }
+});

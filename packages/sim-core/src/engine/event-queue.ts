@@ -44,7 +44,7 @@ export interface EventQueue {
   cancel(handle: EventHandle): boolean;
   /** When the first event fires; Infinity when there is none. */
   peekNs(): number;
-  /** Remove the first event into `into`, if it fires before `limitNs`; else false. */
+  /** Remove the first event into `into`, if it fires before `limitNs`; else false, and `into` means nothing. */
   pop(into: FiredEvent): boolean;
 }
 
