@@ -41,6 +41,12 @@ export const STRUCTURES: readonly Structure[] = [
     },
   },
   {
+    name: 'vipsim, handles',
+    note: 'every event can be cancelled: `pushNamed`',
+    stable: true,
+    make: (increments) => new NamedHolder(defaultQueue(), increments),
+  },
+  {
     name: 'vipsim Simulation',
     note: 'the same queue with checks, dispatch and clock: `run` and `at`',
     stable: true,
@@ -126,6 +132,40 @@ class EventQueueHolder implements Holder {
     this.#at = at;
     this.#order = order;
     return order;
+  }
+}
+
+class NamedHolder implements Holder {
+  readonly #queue: EventQueue;
+  readonly #increments: Float64Array;
+  readonly #event = new FiredEvent();
+  #at = 0;
+  #order = 0;
+
+  constructor(queue: EventQueue, increments: Float64Array) {
+    this.#queue = queue;
+    this.#increments = increments;
+  }
+
+  fill(times: Float64Array): void {
+    for (let id = 0; id < times.length; id++) {
+      this.#queue.dueNs = times[id]!;
+      this.#queue.pushNamed(0, 1, id, 0);
+    }
+  }
+
+  hold(steps: number): number {
+    const queue = this.#queue;
+    const event = this.#event;
+    const mask = this.#increments.length - 1;
+    for (let step = 0; step < steps; step++) {
+      queue.pop(event);
+      this.#order = (Math.imul(this.#order, 31) + event.a) | 0;
+      queue.dueNs = event.atNs + this.#increments[this.#at]!;
+      queue.pushNamed(0, event.kind, event.a, event.b);
+      this.#at = (this.#at + 1) & mask;
+    }
+    return this.#order;
   }
 }
 

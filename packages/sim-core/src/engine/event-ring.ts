@@ -31,7 +31,7 @@ export abstract class EventRing extends EventFront {
   /** Cancelled events among them. */
   protected dead = 0;
   /** Whether anything may come before what is in the ring. */
-  protected ahead = false;
+  private ahead = false;
   /** Steps taken in vain since the last look: empty words and lists passed, events gone through and left. */
   protected effort = 0;
   /** The bucket that START lies in. */
