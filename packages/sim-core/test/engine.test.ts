@@ -247,6 +247,7 @@ test('pending handles are the set of numbers added and not removed, however far 
               fc.integer({ min: 1, max: 2 ** 33 }),
             ),
             remove: fc.nat(),
+            fit: fc.option(fc.nat(2000), { freq: 20 }),
           }),
           { maxLength: 400 },
         ),
@@ -254,7 +255,8 @@ test('pending handles are the set of numbers added and not removed, however far 
           const handles = new PendingHandles();
           const naive = new Set<number>();
           let number = -1;
-          for (const { step, remove } of steps) {
+          for (const { step, remove, fit } of steps) {
+            if (fit !== null) handles.fit(fit);
             number += step;
             handles.add(number);
             naive.add(number);
@@ -271,15 +273,26 @@ test('pending handles are the set of numbers added and not removed, however far 
   );
 });
 
-test('pending handles take an eighth of a byte each where they lie close, and what is gone is given back', (t) => {
-  const handles = new PendingHandles();
-  handles.add(0);
-  for (let number = 1; number < 1_000_000; number++) {
-    handles.add(number);
-    if (number > 10_000) handles.remove(number - 10_000);
+test('pending handles take little room, close together or far apart, and what is gone is given back', (t) => {
+  for (const [pending, step, bytesEach] of [
+    [10_000, 1, 1],
+    [10_000, 7, 4],
+    [10_000, 10_000, 60],
+  ] as const) {
+    const handles = new PendingHandles();
+    handles.add(0);
+    for (let i = 1; i < 300_000; i++) {
+      handles.add(i * step);
+      if (i > pending) t.true(handles.remove((i - pending) * step));
+    }
+    t.true(handles.bytes < pending * bytesEach, `${step} apart: ${handles.bytes}`);
+    t.true(handles.has(0));
+    for (let i = 300_000 - pending; i < 300_000; i++) t.true(handles.remove(i * step));
+    t.true(handles.isRoomyFor(1));
+    handles.fit(1);
+    t.true(handles.bytes < 400, `${handles.bytes}`);
+    t.true(handles.remove(0));
   }
-  t.true(handles.bytes < 20_000, `${handles.bytes}`);
-  t.true(handles.has(0));
 });
 
 test('the bucket queue holds at most 40 bytes per pending event, and gives memory back', (t) => {

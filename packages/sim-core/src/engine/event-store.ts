@@ -50,7 +50,7 @@ export abstract class EventStore {
   protected free = NIL;
   /** Buckets of the ring, less one. */
   protected ringMask = 0;
-  private handles = new PendingHandles();
+  private readonly handles = new PendingHandles();
 
   get dueNs(): number {
     return this.doubles[0]!;
@@ -198,13 +198,13 @@ export abstract class EventStore {
 
   /** Whether there is much more room than so many events need. */
   protected isStoreRoomyFor(events: number): boolean {
-    return this.slots > 8 * Math.max(events, SLOTS_MIN / 8) || this.handles.isRoomy;
+    return this.slots > 8 * Math.max(events, SLOTS_MIN / 8) || this.handles.isRoomyFor(events);
   }
 
   /** No slot is in use: begin anew, with so many buckets, and no more room than so many events need. */
   protected beginStore(events: number, buckets: number): void {
     const slots = this.isStoreRoomyFor(events) ? SLOTS_MIN : Math.max(SLOTS_MIN, this.slots);
-    if (this.handles.isRoomy) this.handles = new PendingHandles();
+    if (this.handles.isRoomyFor(events)) this.handles.fit(events);
     const header = this.doubles.subarray(0, HEADER);
     const first = (RING_AT + buckets) / INTS;
     this.doubles = new Float64Array((first + slots) * DOUBLES);

@@ -1,109 +1,95 @@
-import { longer } from '../columns/longer.ts';
-
-const NIL = -1;
-/** Numbers in a page, as a power of two. */
-const PAGE_BITS = 12;
-const PER_PAGE = 1 / (1 << PAGE_BITS);
-/** Words of a frame: the bits of a page, then how many are set. */
-const COUNT = 128;
-const FRAME = COUNT + 1;
-const FRAMES_MIN = 2;
+/** Numbers that share a word of bits. */
+const PER_WORD = 32;
+const WORDS_MIN = 64;
 
 /**
- * Which numbered events are still to come: a bit for each, in pages that are there only while a bit in them is set.
- * Numbers are added in rising order and never twice, so a number that is gone is gone for good. Add, remove and look
- * up O(1); an eighth of a byte each where numbers lie close.
+ * Which numbered events are still to come. Numbers are added in rising order and never twice, so a number that is gone
+ * is gone for good. The latest have a bit each, in a ring of words; a number that is still to come when the ring has
+ * gone round moves into a set, and when many do the ring becomes longer. Add, remove and look up O(1).
  */
 export class PendingHandles {
-  /** Frames, each with room for a page. */
-  private words: Int32Array = new Int32Array(FRAMES_MIN * FRAME);
-  /** The page that each frame holds. */
-  private pageOf: Int32Array = new Int32Array(FRAMES_MIN).fill(NIL);
-  /** The frame that holds a page, at the page's number modulo the length: a power of two. */
-  private frames: Int32Array = new Int32Array(16).fill(NIL);
-  private readonly free: number[] = [1, 0];
-  private newestPage = NIL;
-  private newestFrame = NIL;
+  private words: Int32Array = new Int32Array(WORDS_MIN);
+  /** The ring has a bit for each number from here on … */
+  private from = 0.5;
+  /** … to here. Both are begun with a fraction so that V8 keeps them as doubles. */
+  private end = 0.5;
+  private readonly old = new Set<number>();
 
-  get bytes(): number {
-    return this.words.byteLength + this.pageOf.byteLength + this.frames.byteLength;
+  constructor() {
+    this.end = 0;
+    this.from = -WORDS_MIN * PER_WORD;
   }
 
-  /** Whether memory is held for many, and none is left. */
-  get isRoomy(): boolean {
-    const frames = this.pageOf.length;
-    if (frames <= 16 || this.free.length < frames - 1) return false;
-    return this.free.length === frames || this.words[this.newestFrame * FRAME + COUNT] === 0;
+  /** Bytes held, about 40 for each number in the set. */
+  get bytes(): number {
+    return this.words.byteLength + this.old.size * 40;
   }
 
   add(number: number): void {
-    const page = (number * PER_PAGE) | 0;
-    if (page !== this.newestPage) this.open(page);
-    const { words } = this;
-    const base = this.newestFrame * FRAME;
-    words[base + ((number >>> 5) & 127)]! |= 1 << number;
-    words[base + COUNT]!++;
+    if (number >= this.end) this.open(number);
+    this.words[(number >>> 5) & (this.words.length - 1)]! |= 1 << number;
   }
 
   has(number: number): boolean {
-    const frame = this.frameOf((number * PER_PAGE) | 0);
-    return frame >= 0 && (this.words[frame * FRAME + ((number >>> 5) & 127)]! & (1 << number)) !== 0;
+    if (number < this.from) return this.old.has(number);
+    return number < this.end && (this.words[(number >>> 5) & (this.words.length - 1)]! & (1 << number)) !== 0;
   }
 
   /** False if it was not there. */
   remove(number: number): boolean {
-    const page = (number * PER_PAGE) | 0;
-    const frame = this.frameOf(page);
-    if (frame < 0) return false;
+    if (number < this.from) return this.old.delete(number);
     const { words } = this;
-    const base = frame * FRAME;
-    const at = base + ((number >>> 5) & 127);
+    const at = (number >>> 5) & (words.length - 1);
     const rest = words[at]! & ~(1 << number);
-    if (rest === words[at]) return false;
+    if (rest === words[at] || number >= this.end) return false;
     words[at] = rest;
-    const count = words[base + COUNT]! - 1;
-    words[base + COUNT] = count;
-    if (count === 0 && page !== this.newestPage) this.close(page, frame);
     return true;
   }
 
-  private frameOf(page: number): number {
-    const frame = this.frames[page & (this.frames.length - 1)]!;
-    return frame >= 0 && this.pageOf[frame] === page ? frame : NIL;
+  /** Whether the ring is much longer than so many numbers need. */
+  isRoomyFor(numbers: number): boolean {
+    return this.words.length > WORDS_MIN && this.words.length > 32 * numbers;
   }
 
-  private open(page: number): void {
-    if (this.newestPage >= 0 && this.words[this.newestFrame * FRAME + COUNT] === 0) {
-      this.close(this.newestPage, this.newestFrame);
+  /** Make the ring as long as so many numbers may need. */
+  fit(numbers: number): void {
+    let length = WORDS_MIN;
+    while (length < 8 * numbers) length *= 2;
+    this.resize(length);
+  }
+
+  /** Let the ring reach to the word of a number. */
+  private open(number: number): void {
+    const end = (Math.floor(number / PER_WORD) + 1) * PER_WORD;
+    const from = end - this.words.length * PER_WORD;
+    for (let start = this.from; start < from && start < this.end; start += PER_WORD) this.retire(start);
+    this.from = from;
+    this.end = end;
+    if (this.old.size > this.words.length >> 1) this.resize(this.words.length * 2);
+  }
+
+  /** Move what is left of a word into the set. */
+  private retire(start: number): void {
+    const at = (start >>> 5) & (this.words.length - 1);
+    for (let left = this.words[at]!; left !== 0; left &= left - 1) {
+      this.old.add(start + 31 - Math.clz32(left & -left));
     }
-    while (this.frames[page & (this.frames.length - 1)]! >= 0) this.widen();
-    if (this.free.length === 0) this.grow();
-    const frame = this.free.pop()!;
-    this.newestPage = page;
-    this.newestFrame = frame;
-    this.frames[page & (this.frames.length - 1)] = frame;
-    this.pageOf[frame] = page;
+    this.words[at] = 0;
   }
 
-  private close(page: number, frame: number): void {
-    this.frames[page & (this.frames.length - 1)] = NIL;
-    this.pageOf[frame] = NIL;
-    this.free.push(frame);
-  }
-
-  /** An old page stands where a new one should: longer, until they stand apart. */
-  private widen(): void {
-    const wider = new Int32Array(this.frames.length * 2).fill(NIL);
-    for (const frame of this.frames) {
-      if (frame >= 0) wider[this.pageOf[frame]! & (wider.length - 1)] = frame;
+  private resize(length: number): void {
+    const from = this.end - length * PER_WORD;
+    for (let start = this.from; start < from; start += PER_WORD) this.retire(start);
+    const { words } = this;
+    this.words = new Int32Array(length);
+    for (let start = Math.max(this.from, from); start < this.end; start += PER_WORD) {
+      this.words[(start >>> 5) & (length - 1)] = words[(start >>> 5) & (words.length - 1)]!;
     }
-    this.frames = wider;
-  }
-
-  private grow(): void {
-    const frames = this.pageOf.length;
-    this.pageOf = longer(this.pageOf, frames * 2);
-    this.words = longer(this.words, frames * 2 * FRAME);
-    for (let frame = frames * 2 - 1; frame >= frames; frame--) this.free.push(frame);
+    this.from = from;
+    for (const number of this.old) {
+      if (number < from) continue;
+      this.old.delete(number);
+      this.words[(number >>> 5) & (length - 1)]! |= 1 << number;
+    }
   }
 }
