@@ -25,7 +25,9 @@ export class Event<T = void> {
   #value: T | undefined = undefined;
   #failure: Failure | undefined = undefined;
   #defused = false;
-  #callbacks: EventCallback[] = [];
+  /** The first callback; most events have no other. */
+  #callback: EventCallback | undefined = undefined;
+  #others: EventCallback[] | undefined = undefined;
 
   constructor(env: Environment) {
     this.env = env;
@@ -92,14 +94,19 @@ export class Event<T = void> {
    */
   whenProcessed(callback: EventCallback): void {
     if (this.#state === 'processed') throw new Error(`the event had happened before ${this.env.nowNs} ns`);
-    this.#callbacks.push(callback);
+    if (this.#callback === undefined) this.#callback = callback;
+    else (this.#others ??= []).push(callback);
   }
 
   /** Take one registration of `callback` back; false when there is none. */
   forget(callback: EventCallback): boolean {
-    const index = this.#callbacks.indexOf(callback);
+    if (this.#callback === callback) {
+      this.#callback = this.#others?.shift();
+      return true;
+    }
+    const index = this.#others?.indexOf(callback) ?? -1;
     if (index === -1) return false;
-    this.#callbacks.splice(index, 1);
+    this.#others!.splice(index, 1);
     return true;
   }
 
@@ -109,10 +116,13 @@ export class Event<T = void> {
   }
 
   [FIRE](): void {
-    const callbacks = this.#callbacks;
-    this.#callbacks = [];
+    const first = this.#callback;
+    const others = this.#others;
+    this.#callback = undefined;
+    this.#others = undefined;
     this.#state = 'processed';
-    for (const callback of callbacks) callback(this);
+    if (first !== undefined) first(this);
+    if (others !== undefined) for (const callback of others) callback(this);
     if (this.#failure !== undefined && !this.#defused) throw this.#failure;
   }
 
