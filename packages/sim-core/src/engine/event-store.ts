@@ -150,6 +150,12 @@ export abstract class EventStore {
     return slot;
   }
 
+  /** Give the event that is due, ordinary so far, another priority. */
+  protected prioritise(priority: number): void {
+    checkPriority(priority);
+    this.dueOrder += priority * SEQUENCES;
+  }
+
   /** Put a slot up for reuse. */
   protected release(slot: number): void {
     this.ints[(slot << 3) | 4] = this.free;
@@ -228,12 +234,6 @@ export abstract class EventStore {
   private offerFrom(first: number): void {
     for (let slot = this.doubles.length / DOUBLES - 1; slot >= first; slot--) this.release(slot);
   }
-}
-
-/** Priority and sequence in one number. */
-export function ordered(priority: number, sequence: number): number {
-  checkPriority(priority);
-  return priority * SEQUENCES + sequence;
 }
 
 function sequenceOf(order: number): number {

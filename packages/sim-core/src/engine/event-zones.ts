@@ -1,6 +1,6 @@
 import { EventLists } from './event-lists.ts';
 import { EventRing } from './event-ring.ts';
-import { BUCKETS_MIN, ordered } from './event-store.ts';
+import { BUCKETS_MIN } from './event-store.ts';
 
 // Constants of this very module: V8 does not fold imported ones. Places in `doubles`:
 const START = 5; // events before this are in front
@@ -48,8 +48,9 @@ export abstract class EventZones extends EventRing {
   pushDue(priority: number, kind: number, a: number, b: number): void {
     const { doubles } = this;
     const order = doubles[2]!;
-    doubles[4] = priority === 0 ? order : ordered(priority, order);
+    doubles[4] = order;
     doubles[2] = order + 1;
+    if (priority !== 0) this.prioritise(priority);
     this.insert(kind, a, b);
   }
 
