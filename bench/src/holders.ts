@@ -125,7 +125,7 @@ class EventQueueHolder implements Holder {
     for (let step = 0; step < steps; step++) {
       queue.pop(event);
       order = (Math.imul(order, 31) + event.a) | 0;
-      queue.dueNs = event.atNs + increments[at]!;
+      queue.dueNs = queue.nowNs + increments[at]!;
       queue.pushDue(0, event.kind, event.a, event.b);
       at = (at + 1) & mask;
     }
@@ -161,7 +161,7 @@ class NamedHolder implements Holder {
     for (let step = 0; step < steps; step++) {
       queue.pop(event);
       this.#order = (Math.imul(this.#order, 31) + event.a) | 0;
-      queue.dueNs = event.atNs + this.#increments[this.#at]!;
+      queue.dueNs = queue.nowNs + this.#increments[this.#at]!;
       queue.pushNamed(0, event.kind, event.a, event.b);
       this.#at = (this.#at + 1) & mask;
     }

@@ -3,17 +3,11 @@ import FastPriorityQueue from 'fastpriorityqueue';
 /** Names a scheduled event for `cancel`: its number in the order of scheduling, never given again. */
 export type EventHandle = number;
 
-/** The record that `pop` fills: an event is a kind and two integers. */
+/** The record that `pop` fills: an event is a kind and two integers. Its time is the queue's `nowNs`. */
 export class FiredEvent {
-  atNs = 0.5;
   kind = 0;
   a = 0;
   b = 0;
-
-  constructor() {
-    // Started with a fraction so that V8 keeps the field unboxed as a double.
-    this.atNs = 0;
-  }
 }
 
 /**
@@ -124,7 +118,6 @@ export class HeapEventQueue implements EventQueue {
   pop(into: FiredEvent): boolean {
     if (!(this.peekNs() < this.limitNs)) return false;
     const entry = this.#heap.poll()!;
-    into.atNs = entry.atNs;
     this.nowNs = entry.atNs;
     into.kind = entry.kind;
     into.a = entry.a;

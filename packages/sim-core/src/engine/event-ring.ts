@@ -94,7 +94,6 @@ export abstract class EventRing extends EventFront {
     this.at = bucket;
     doubles[5] = atNs;
     const word = ints[row | 5]!;
-    into.atNs = atNs;
     into.kind = word;
     into.a = ints[row | 6]!;
     into.b = ints[row | 7]!;
@@ -168,14 +167,14 @@ export abstract class EventRing extends EventFront {
 
   /** Hand over an event that was taken out; false if it was cancelled. */
   private deliver(slot: number, into: FiredEvent): boolean {
-    into.atNs = this.timeOf(slot);
+    const atNs = this.timeOf(slot);
     into.kind = this.wordOf(slot);
     into.a = this.aOf(slot);
     into.b = this.bOf(slot);
     this.release(slot);
     this.stored--;
     if (into.kind < 0 && !this.settleNamed(slot, into)) return false;
-    this.nowNs = into.atNs;
+    this.nowNs = atNs;
     return true;
   }
 

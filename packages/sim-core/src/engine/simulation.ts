@@ -165,6 +165,7 @@ export class Simulation {
       this.fire();
     } finally {
       this.running = false;
+      this.queue.limitNs = Infinity;
     }
     return true;
   }
@@ -196,6 +197,7 @@ export class Simulation {
   /** End the present `run` after the event that calls this. */
   stop(reason: string): void {
     this.stopReason = reason;
+    this.queue.limitNs = -Infinity;
   }
 
   private runUntil(untilNs: number): RunOutcome {
@@ -205,11 +207,10 @@ export class Simulation {
     while (left > 0 && queue.pop(event)) {
       left--;
       this.fire();
-      if (this.stopReason === undefined) continue;
-      const events = limits.events - left;
-      return { kind: 'stopped', nowNs: this.nowNs, events, reason: this.stopReason };
     }
     const events = limits.events - left;
+    const reason = this.stopReason;
+    if (reason !== undefined) return { kind: 'stopped', nowNs: this.nowNs, events, reason };
     const nextNs = queue.peekNs();
     if (nextNs >= untilNs) {
       if (untilNs === Infinity) return { kind: 'drained', nowNs: this.nowNs, events };
