@@ -394,6 +394,26 @@ test('limits and stop end a run as a reported outcome', (t) => {
   t.deepEqual(stopped.run(), { kind: 'stopped', nowNs: 7, events: 1, reason: 'enough' });
 });
 
+test('stop ends the run it is called in, and no other, nor a step', (t) => {
+  const simulation = new Simulation();
+  let fired = 0;
+  const stopping = simulation.on(() => {
+    fired++;
+    simulation.stop('once');
+  });
+  for (let at = 1; at <= 5; at++) simulation.at(at, stopping);
+  simulation.stop('too early');
+  t.true(simulation.step());
+  t.true(simulation.step());
+  t.is(simulation.run().kind, 'stopped');
+  simulation.stop('too late');
+  t.is(simulation.run({ untilNs: 4 }).kind, 'until');
+  t.is(simulation.run().kind, 'stopped');
+  t.is(fired, 4);
+  t.is(simulation.peekNs(), 5);
+  t.true(simulation.step());
+});
+
 test('bad use is refused with the numbers that make it wrong', (t) => {
   const simulation = new Simulation();
   const kind = simulation.on(() => undefined, 'tick');

@@ -197,7 +197,7 @@ export class Simulation {
   /** End the present `run` after the event that calls this. */
   stop(reason: string): void {
     this.stopReason = reason;
-    this.queue.limitNs = -Infinity;
+    if (this.running) this.queue.limitNs = -Infinity;
   }
 
   private runUntil(untilNs: number): RunOutcome {
