@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import type { TurnRequest, TurnResult } from './turn.ts';
 
 const TURN_PROCESS = fileURLToPath(new URL('turn-process.ts', import.meta.url));
-const TSX = import.meta.resolve('tsx');
+const TYPES_OFF = new URL('types-off.mjs', import.meta.url).href;
 const OUTPUT_MAX = 1 << 28;
 const TURN_MS_MAX = 120_000;
 
@@ -28,7 +28,7 @@ export function commandTurn(command: string, args: readonly string[]): TurnResul
 
 /** The standard output of a TypeScript file run by Node. */
 export function runNode(flags: readonly string[], file: string, args: readonly string[]): string {
-  return run(process.execPath, [...flags, '--import', TSX, file, ...args]);
+  return run(process.execPath, [...flags, '--import', TYPES_OFF, file, ...args]);
 }
 
 function run(command: string, args: readonly string[]): string {

@@ -38,7 +38,12 @@ export const LINES: readonly Line[] = [
     prepare: (...work) => kindLine(new Simulation({ queue: new HeapEventQueue() }), ...work),
     wire: true,
   },
-  { name: 'vipsim processes', note: 'source and server are generators', prepare: serverProcessLine },
+  {
+    name: 'vipsim processes',
+    note: 'source and server are generators',
+    prepare: serverProcessLine,
+    wire: true,
+  },
   {
     name: 'vipsim packet processes',
     note: 'a generator for each packet, and a Resource',

@@ -57,14 +57,30 @@ const ROOM = 65_536;
 /** Packets in a ring, and the event that ends the wait of an idle server. */
 class Waiting {
   readonly arrivedNs = new Float64Array(ROOM);
-  sent = 0;
+  readonly env: Environment;
+  arrived = 0;
   work: Event | undefined = undefined;
+
+  constructor(env: Environment) {
+    this.env = env;
+  }
+
+  arrive(): void {
+    this.arrivedNs[this.arrived++ & (ROOM - 1)] = this.env.nowNs;
+    this.work?.succeed();
+    this.work = undefined;
+  }
 }
 
-/** Two processes, source and server; the packets are numbers in a ring. */
-export function serverProcessLine(gaps: Float64Array, services: Float64Array, packets: number): () => number {
-  const work = newWork(gaps, services, packets, 0);
-  const waiting = new Waiting();
+/** Two processes, source and server; the packets are numbers in a ring, and events while they are on the wire. */
+export function serverProcessLine(
+  gaps: Float64Array,
+  services: Float64Array,
+  packets: number,
+  wireNs: number,
+): () => number {
+  const work = newWork(gaps, services, packets, wireNs);
+  const waiting = new Waiting(work.env);
   return () => {
     work.env.process(ringSource(work, waiting), 'source');
     work.env.process(ringServer(work, waiting), 'server');
@@ -74,19 +90,20 @@ export function serverProcessLine(gaps: Float64Array, services: Float64Array, pa
 }
 
 function* ringSource(work: Work, waiting: Waiting): ProcessSteps {
-  const { env, gaps, mask, packets } = work;
-  while (waiting.sent < packets) {
-    yield gaps[waiting.sent & mask]!;
-    waiting.arrivedNs[waiting.sent++ & (ROOM - 1)] = env.nowNs;
-    waiting.work?.succeed();
-    waiting.work = undefined;
+  const { gaps, mask, packets, wireNs } = work;
+  const { simulation } = work.env;
+  const arrive = simulation.on(() => waiting.arrive());
+  for (let sent = 0; sent < packets; sent++) {
+    yield gaps[sent & mask]!;
+    if (wireNs === 0) waiting.arrive();
+    else simulation.post(wireNs, arrive);
   }
 }
 
 function* ringServer(work: Work, waiting: Waiting): ProcessSteps {
   const { env, services, mask, packets, spent } = work;
   for (let served = 0; served < packets; served++) {
-    if (served === waiting.sent) {
+    if (served === waiting.arrived) {
       waiting.work = env.event();
       yield* waiting.work;
     }
