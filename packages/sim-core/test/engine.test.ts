@@ -476,6 +476,40 @@ test('the clock stands still for what was cancelled', (t) => {
   }
 });
 
+test('timers of a few flows, pushed back all the time, fire as in the reference and move nothing else', (t) => {
+  for (const flows of [1, 2, 3, 4, 5, 8, 13]) {
+    const [mine, reference] = [new BucketEventQueue(), new HeapEventQueue()] as const;
+    const [one, two] = [new FiredEvent(), new FiredEvent()];
+    const stream = new Streams('flows').stream(`${flows}`);
+    const timers: (readonly [mine: number, reference: number])[] = [];
+    const push = (atNs: number, kind: number, flow: number): readonly [number, number] => {
+      mine.dueNs = atNs;
+      reference.dueNs = atNs;
+      return [mine.pushNamed(0, kind, flow, 0), reference.pushNamed(0, kind, flow, 0)];
+    };
+    for (let flow = 0; flow < flows; flow++) push(flow, 1, flow);
+    let layouts = 0;
+    let store: unknown;
+    for (let packet = 0; packet < 20_000; packet++) {
+      mine.pop(one);
+      reference.pop(two);
+      if (one.a !== two.a || one.kind !== two.kind || mine.nowNs !== reference.nowNs) {
+        return t.fail(`${flows} flows: packet ${packet} at ${mine.nowNs}, not ${reference.nowNs}`);
+      }
+      if (one.kind === 1) {
+        const timer = timers[one.a];
+        if (timer !== undefined && mine.cancel(timer[0]) !== reference.cancel(timer[1])) return t.fail();
+        timers[one.a] = push(mine.nowNs + 50_000, 2, one.a);
+        push(mine.nowNs + Math.round(exponential(stream, 10_000)), 1, one.a);
+      }
+      if (Reflect.get(mine, 'doubles') !== store) layouts++;
+      store = Reflect.get(mine, 'doubles');
+    }
+    t.is(mine.size, reference.size);
+    t.true(layouts < 20, `${flows} flows: laid out ${layouts} times`);
+  }
+});
+
 test('a crowd in one bucket fires in order, and what was made for it is given back', (t) => {
   const queue = new BucketEventQueue();
   const empty = queue.bytes;

@@ -13,6 +13,9 @@ const LISTS_MAX = 1 << 16;
 /** How far the width may be from the ideal one. */
 const MISFIT = 1.8;
 const PATIENCE_MAX = 16;
+/** Up to so many events are few: all in front. From the other number on they are spread. */
+const FEW = 2;
+const FEW_MAX = 4;
 /** Bytes that are not worth giving back. */
 const RESTING = 40_000;
 /** Steps in vain after which a look is due. */
@@ -76,7 +79,7 @@ export class BucketEventQueue extends EventZones implements EventQueue {
   }
 
   protected override tend(): void {
-    if (this.isSpread) this.advance();
+    if (this.spread) this.advance();
     const { marks, released } = this;
     const tired = this.effort > TIRED + this.stored + 4 * (released - marks[1]!);
     if (tired || released >= marks[2]! || this.stored < this.lowWater) this.look();
@@ -93,11 +96,11 @@ export class BucketEventQueue extends EventZones implements EventQueue {
     // A longer and longer look: a load that comes in waves must not be followed wave by wave.
     this.patience = Math.min(PATIENCE_MAX, this.patience * 2);
     this.lookLater();
-    if (!this.isSpread) return;
+    if (!this.spread) return;
     const ideal = Math.max(1, gap / PER_EVENT);
     // Widths are rounded to within 1.5 of the ideal: anything nearer than this would flip between two.
     const misfit = gap > 0 && (ideal > this.width * MISFIT || ideal * MISFIT < this.width);
-    if (misfit || this.isRoomy) this.rebuild(gap > 0 ? gap : this.width * PER_EVENT);
+    if (misfit || this.size <= FEW || this.isRoomy) this.rebuild(gap > 0 ? gap : this.width * PER_EVENT);
   }
 
   private lookLater(): void {
@@ -108,8 +111,14 @@ export class BucketEventQueue extends EventZones implements EventQueue {
     this.lowWater = this.stored >> 2;
   }
 
+  protected override outgrown(): void {
+    if (!this.spread) this.sweepNear();
+    else if (this.dead * 2 > this.stored) this.growAt = this.stored * 2;
+    if (this.stored > this.growAt) this.respread();
+  }
+
   /** Many more events than before, or many dead ones: a sample of those pending tells the time between two. */
-  protected override respread(): void {
+  private respread(): void {
     this.patience = 1;
     this.growAt = Infinity;
     this.gatherAll();
@@ -124,9 +133,9 @@ export class BucketEventQueue extends EventZones implements EventQueue {
 
   /** Lay everything out anew for so many ns between two events. */
   private spreadFor(gap: number): void {
-    if (this.size < 2) {
+    if (this.size <= FEW) {
       this.spreadOver(1, 0, 0);
-      this.growAt = 1;
+      this.growAt = FEW_MAX;
     } else {
       const width = nearestPower(gap / PER_EVENT);
       const span = powerWithin(SPAN_MIN, SPAN_MAX, 4 * this.size);

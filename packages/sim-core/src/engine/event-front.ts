@@ -62,15 +62,15 @@ export abstract class EventFront extends EventStore {
 
   /** Into the first `count` of the near array. */
   protected insertSorted(slot: number, count: number): void {
-    const { near } = this;
-    const atNs = this.timeOf(slot);
+    const { near, doubles } = this;
+    const atNs = doubles[slot << 2]!;
+    const order = doubles[(slot << 2) | 1]!;
     let at = count;
-    while (at > 0) {
+    for (; at > 0; at--) {
       const other = near[at - 1]!;
-      const otherNs = this.timeOf(other);
-      if (otherNs > atNs || (otherNs === atNs && !this.isBefore(other, slot))) break;
+      const otherNs = doubles[other << 2]!;
+      if (otherNs > atNs || (otherNs === atNs && doubles[(other << 2) | 1]! > order)) break;
       near[at] = other;
-      at--;
     }
     near[at] = slot;
   }

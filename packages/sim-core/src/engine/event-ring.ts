@@ -30,8 +30,10 @@ export abstract class EventRing extends EventFront {
   protected stored = 0;
   /** Cancelled events among them. */
   protected dead = 0;
+  /** Whether events are spread over buckets and lists; else they are few, and all in front. */
+  protected spread = false;
   /** Whether anything may come before what is in the ring. */
-  private ahead = false;
+  protected ahead = false;
   /** Steps taken in vain since the last look: empty words and lists passed, events gone through and left. */
   protected effort = 0;
   /** The bucket that START lies in. */
@@ -154,6 +156,17 @@ export abstract class EventRing extends EventFront {
 
   /** The first event, wherever it is, by way of the front. */
   private popFront(into: FiredEvent): boolean {
+    const count = this.nearCount - 1;
+    if (count < 0 || this.aside !== 0) return this.popAside(into);
+    const slot = this.near[count]!;
+    if (!(this.timeOf(slot) < this.limitNs)) return false;
+    this.nearCount = count;
+    if (count === 0) this.ahead = this.fineBuckets !== 0 || !this.spread;
+    return this.deliver(slot, into) || this.popAside(into);
+  }
+
+  /** The same where events lie beside the sorted array, or it is empty. */
+  private popAside(into: FiredEvent): boolean {
     const slot = this.first();
     if (slot < 0) {
       this.rest();
@@ -161,20 +174,23 @@ export abstract class EventRing extends EventFront {
     }
     if (!(this.timeOf(slot) < this.limitNs)) return false;
     this.removeFirst(slot);
-    this.ahead = (this.nearCount | this.aside | this.fineBuckets) !== 0;
+    this.ahead = (this.nearCount | this.aside | this.fineBuckets) !== 0 || !this.spread;
     return this.deliver(slot, into);
   }
 
   /** Hand over an event that was taken out; false if it was cancelled. */
   private deliver(slot: number, into: FiredEvent): boolean {
-    const atNs = this.timeOf(slot);
-    into.kind = this.wordOf(slot);
-    into.a = this.aOf(slot);
-    into.b = this.bOf(slot);
-    this.release(slot);
+    const { doubles, ints } = this;
+    const row = slot << 3;
+    const word = ints[row | 5]!;
+    into.kind = word;
+    into.a = ints[row | 6]!;
+    into.b = ints[row | 7]!;
+    ints[row | 4] = this.free;
+    this.free = slot;
     this.stored--;
-    if (into.kind < 0 && !this.settleNamed(slot, into)) return false;
-    this.nowNs = atNs;
+    if (word < 0 && !this.settleNamed(slot, into)) return false;
+    doubles[3] = doubles[slot << 2]!;
     return true;
   }
 
@@ -211,10 +227,27 @@ export abstract class EventRing extends EventFront {
   /** Place an event that comes before the ring. */
   protected insertEarly(word: number, a: number, b: number): void {
     const slot = this.take(word, a, b);
+    if (!this.spread) return this.insertSorted(slot, this.nearCount++);
     const atNs = this.timeOf(slot);
     this.ahead = true;
     if (this.fineBuckets > 0 && atNs >= this.doubles[NEAR_END]!) this.linkFine(slot);
     else if (atNs !== this.nowNs || !this.isNewest || !this.pass(slot)) this.insertNear(slot);
+  }
+
+  /** Drop what was cancelled from the sorted array. */
+  protected sweepNear(): void {
+    const { near, nearCount } = this;
+    this.nearCount = 0;
+    for (let i = 0; i < nearCount; i++) {
+      const slot = near[i]!;
+      if (this.isLive(slot)) {
+        near[this.nearCount++] = slot;
+      } else {
+        this.release(slot);
+        this.stored--;
+        this.dead--;
+      }
+    }
   }
 
   /** Gather the next bucket into the near array, which is empty. False when nothing is pending. */

@@ -17,7 +17,7 @@ const BEYOND_MIN = 17; // the earliest of those beyond
  * them. Places events, moves them nearer as time goes on, and lays everything out anew.
  */
 export abstract class EventZones extends EventRing {
-  /** With more events than that, `respread`. */
+  /** With more events than that, `outgrown` is called. */
   protected growAt = Infinity;
   /** Those far off; in the last list those beyond. */
   private far = new EventLists();
@@ -25,12 +25,7 @@ export abstract class EventZones extends EventRing {
   private beyondCount = 0;
 
   /** There are many more events than before. */
-  protected abstract respread(): void;
-
-  /** Whether events are spread over buckets and lists; else all are in front. */
-  protected get isSpread(): boolean {
-    return this.farMask >= 0;
-  }
+  protected abstract outgrown(): void;
 
   /** Whether much more memory is held than the events need. */
   protected get isRoomy(): boolean {
@@ -76,7 +71,7 @@ export abstract class EventZones extends EventRing {
     } else {
       this.insertEarly(word, a, b);
     }
-    if (++this.stored > this.growAt) this.respread();
+    if (++this.stored > this.growAt) this.outgrown();
   }
 
   private insertAfterGrowth(word: number, a: number, b: number): void {
@@ -234,7 +229,9 @@ export abstract class EventZones extends EventRing {
     doubles[BEYOND_MIN] = Infinity;
     this.width = width;
     this.beginStore(this.stored, Math.max(BUCKETS_MIN, buckets));
-    if (buckets > 0) this.layOut(this.nowNs);
+    this.spread = buckets > 0;
+    this.ahead = !this.spread;
+    if (this.spread) this.layOut(this.nowNs);
     for (let list = 0; list < heads.length; list++) this.scatter(heads[list]!, ends[list]!);
     if (far.isRoomy) this.far = far.compacted();
   }
