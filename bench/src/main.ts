@@ -10,7 +10,7 @@ import { ipvsTable, measureIpvs } from './ipvs.ts';
 import { compileNative, type Native } from './native.ts';
 import { measureNftables, nftablesTables } from './nftables.ts';
 import { readOptions, USAGE, type BenchOptions } from './options.ts';
-import { measurePipeline, measureTimers, WIRES_NS } from './pipeline.ts';
+import { FLOWS, measurePipeline, measureTimers, WIRES_NS } from './pipeline.ts';
 import {
   asMarkdown,
   asText,
@@ -64,9 +64,11 @@ function bench(options: BenchOptions, folder: string): void {
     show(packetTable(`M/M/1 pipeline${wire}, ${packets} packets`, scores));
     return { wireNs, scores };
   });
-  const timers = options.parts.includes('timers') ? measureTimers(packets, rounds, folder, native) : [];
-  if (timers.length > 0)
-    show(packetTable(`Retransmission timers of 10,000 flows, ${packets} packets`, timers));
+  const timers = (options.parts.includes('timers') ? FLOWS : []).map((flows) => {
+    const scores = measureTimers(flows, packets, rounds, folder, native);
+    show(packetTable(`Retransmission timers of ${flows} flows, ${packets} packets`, scores));
+    return { flows, scores };
+  });
   const walked = options.parts.includes('iptables') ? measureIptables(options) : undefined;
   if (walked !== undefined) for (const table of iptablesTables(walked)) show(table);
   const ruled = options.parts.includes('nftables') ? measureNftables(options) : undefined;

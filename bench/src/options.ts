@@ -3,8 +3,8 @@ import type { PathsEffort } from './ebpf-paths.ts';
 import { SHAPE_NAMES, type Shape } from './increments.ts';
 
 export const USAGE = `pnpm bench [options]
-  --quick               few and short: sizes 1e3 and 1e5, 200,000 packets
-  --sizes 1e3,1e5,…     pending events of the hold model (1e3,1e5,1e6,1e7)
+  --quick               few and short: sizes 10, 1e3 and 1e5, 200,000 packets
+  --sizes 1e3,1e5,…     pending events of the hold model (10,1e3,1e5,1e6,1e7)
   --increments SHAPES   ${SHAPE_NAMES.join(', ')}; or all (exponential)
   --against NAMES       only those rivals of the hold model whose names hold one of these texts
   --rounds N            turns of each (5)
@@ -71,7 +71,7 @@ export function readOptions(args: readonly string[]): BenchOptions {
   const { quick } = values;
   const shapes = values.increments === 'all' ? SHAPE_NAMES : values.increments.split(',');
   return {
-    sizes: (values.sizes ?? (quick ? '1e3,1e5' : '1e3,1e5,1e6,1e7')).split(',').map(wholeNumber),
+    sizes: (values.sizes ?? (quick ? '10,1e3,1e5' : '10,1e3,1e5,1e6,1e7')).split(',').map(wholeNumber),
     shapes: shapes.map((shape) => oneOf(shape, SHAPE_NAMES)),
     against: values.against?.split(',') ?? [],
     rounds: wholeNumber(values.rounds ?? (quick ? '3' : '5')),

@@ -90,11 +90,12 @@ function simpyLine(columns: string, packets: number, wireNs: number): Contender[
   ];
 }
 
-const FLOWS = 10_000;
+export const FLOWS = [10, 10_000];
 const PACKET_GAP_NS = 40_000_000;
 
-/** Retransmission timers of 10,000 flows, ns per packet. */
+/** Retransmission timers of so many flows, ns per packet. */
 export function measureTimers(
+  flows: number,
   packets: number,
   rounds: number,
   folder: string,
@@ -102,7 +103,7 @@ export function measureTimers(
 ): readonly Score[] {
   const columns = join(folder, 'timers.columns');
   writeColumns(columns, [
-    exponentialColumn('start', PACKET_GAP_NS, FLOWS),
+    exponentialColumn('start', PACKET_GAP_NS, flows),
     exponentialColumn('packet', PACKET_GAP_NS, INCREMENTS),
   ]);
   const contenders: Contender[] = TIMERS.map(({ name, note, without }) => ({
