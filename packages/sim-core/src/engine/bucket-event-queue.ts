@@ -13,7 +13,7 @@ const LISTS_MAX = 1 << 16;
 /** How far the width may be from the ideal one. */
 const MISFIT = 1.8;
 const PATIENCE_MAX = 16;
-/** Up to so many events are few: all in front. From the other number on they are spread. */
+/** Up to so many events move into the front, and stay there until they are more than the other number. */
 const FEW = 2;
 const FEW_MAX = 4;
 /** Bytes that are not worth giving back. */
@@ -32,10 +32,11 @@ const TIRED = 4096;
  *
  * The ring spans some thousand events, which caches hold. An event after it is written at the end of a far list, and
  * moves into a slot when that list is read, in a row: nothing ever waits for a record somewhere in memory. A bucket of
- * many events is gathered into the front and sorted there. Events of the present instant pass through a queue of their
- * own. The width follows the observed time between pops. Push and pop O(1) amortised, cancel O(1): a cancelled record
- * stays where it is until met or swept. Ideas: timing wheels (Varghese and Lauck 1987), calendar queue (Brown 1988),
- * lazy queue (Rönngren 1991), ladder queue (Tang 2005), radix partitioning.
+ * many events is gathered into the front and sorted there; while there are no more than four, all are in front. Events
+ * of the present instant pass through a queue of their own. The width follows the observed time between pops. Push and
+ * pop O(1) amortised, cancel O(1): a cancelled record stays where it is until met or swept. Ideas: timing wheels
+ * (Varghese and Lauck 1987), calendar queue (Brown 1988), lazy queue (Rönngren 1991), ladder queue (Tang 2005), radix
+ * partitioning.
  */
 export class BucketEventQueue extends EventZones implements EventQueue {
   /** Present time, and events released, at the last look; events released at the next. */
