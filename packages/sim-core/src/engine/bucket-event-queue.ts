@@ -13,9 +13,10 @@ const LISTS_MAX = 1 << 16;
 /** How far the width may be from the ideal one. */
 const MISFIT = 1.8;
 const PATIENCE_MAX = 16;
-/** Up to so many events move into the front, and stay there until they are more than the other number. */
-const FEW = 2;
-const FEW_MAX = 4;
+/** Up to so many events are few: all in front. */
+const FEW = 4;
+/** Up to so many, one layout is as good as another. */
+const GROWTH_MIN = 32;
 /** Bytes that are not worth giving back. */
 const RESTING = 40_000;
 /** Steps in vain after which a look is due. */
@@ -48,7 +49,7 @@ export class BucketEventQueue extends EventZones implements EventQueue {
 
   constructor() {
     super();
-    this.spreadFor(0);
+    this.placeInFront();
   }
 
   get size(): number {
@@ -101,7 +102,10 @@ export class BucketEventQueue extends EventZones implements EventQueue {
     const ideal = Math.max(1, gap / PER_EVENT);
     // Widths are rounded to within 1.5 of the ideal: anything nearer than this would flip between two.
     const misfit = gap > 0 && (ideal > this.width * MISFIT || ideal * MISFIT < this.width);
-    if (misfit || this.size <= FEW || this.isRoomy) this.rebuild(gap > 0 ? gap : this.width * PER_EVENT);
+    // Never more than few since the last look.
+    if (this.growAt === FEW) this.bringInFront();
+    else if (misfit || this.isRoomy) this.rebuild(gap > 0 ? gap : this.width * PER_EVENT);
+    else if (this.size <= FEW) this.growAt = FEW;
   }
 
   private lookLater(): void {
@@ -114,36 +118,45 @@ export class BucketEventQueue extends EventZones implements EventQueue {
 
   protected override outgrown(): void {
     if (!this.spread) this.sweepNear();
-    else if (this.dead * 2 > this.stored) this.growAt = this.stored * 2;
+    else if (this.growAt === FEW || this.dead * 2 > this.stored) this.growAt = this.grown;
     if (this.stored > this.growAt) this.respread();
+  }
+
+  /** So many more events than now are many more. */
+  private get grown(): number {
+    return Math.max(GROWTH_MIN, this.stored * 2);
   }
 
   /** Many more events than before, or many dead ones: a sample of those pending tells the time between two. */
   private respread(): void {
     this.patience = 1;
-    this.growAt = Infinity;
     this.gatherAll();
     this.spreadFor(this.sampledGap());
   }
 
   private rebuild(gap: number): void {
-    this.growAt = Infinity;
     this.gatherAll();
     this.spreadFor(gap);
   }
 
   /** Lay everything out anew for so many ns between two events. */
   private spreadFor(gap: number): void {
-    if (this.size <= FEW) {
-      this.spreadOver(1, 0, 0);
-      this.growAt = FEW_MAX;
-    } else {
-      const width = nearestPower(gap / PER_EVENT);
-      const span = powerWithin(SPAN_MIN, SPAN_MAX, 4 * this.size);
-      const buckets = powerWithin(BUCKETS_MIN, BUCKETS_MAX, (span * gap) / width);
-      this.spreadOver(width, buckets, powerWithin(LISTS_MIN, LISTS_MAX, (64 * this.size) / span));
-      this.growAt = this.stored * 2;
-    }
+    const width = nearestPower(gap / PER_EVENT);
+    const span = powerWithin(SPAN_MIN, SPAN_MAX, 4 * this.size);
+    const buckets = powerWithin(BUCKETS_MIN, BUCKETS_MAX, (span * gap) / width);
+    this.spreadOver(width, buckets, powerWithin(LISTS_MIN, LISTS_MAX, (64 * this.size) / span));
+    this.growAt = this.grown;
+    this.lookLater();
+  }
+
+  private bringInFront(): void {
+    this.gatherAll();
+    this.placeInFront();
+  }
+
+  private placeInFront(): void {
+    this.spreadOver(1, 0, 0);
+    this.growAt = FEW;
     this.lookLater();
   }
 
@@ -157,7 +170,7 @@ export class BucketEventQueue extends EventZones implements EventQueue {
 
   /** Nothing is pending: large structures are given back. */
   protected override rest(): void {
-    if (this.bytes > RESTING) this.respread();
+    if (this.bytes > RESTING) this.bringInFront();
   }
 }
 

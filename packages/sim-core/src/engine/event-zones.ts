@@ -204,6 +204,7 @@ export abstract class EventZones extends EventRing {
 
   /** Bring all events into the far lists, for `spreadOver` to place them anew. */
   protected gatherAll(): void {
+    this.growAt = Infinity;
     // Beyond everything that is far: into the list of those beyond.
     this.doubles[FAR_END] = -Infinity;
     this.emptyRing((slot) => {
