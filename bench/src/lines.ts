@@ -1,4 +1,4 @@
-import { HeapEventQueue, Simulation } from '@vipsim/sim-core';
+import { BucketEventQueue, FiredEvent, HeapEventQueue, Simulation } from '@vipsim/sim-core';
 import { packetProcessLine, serverProcessLine } from './process-lines.ts';
 import { simjsLine, simscriptLine } from './rival-lines.ts';
 
@@ -29,6 +29,12 @@ export const LINES: readonly Line[] = [
     name: 'vipsim',
     note: 'kinds of event, default queue',
     prepare: (...work) => kindLine(new Simulation(), ...work),
+    wire: true,
+  },
+  {
+    name: 'vipsim queue, switch',
+    note: 'the default queue alone, its events told apart by a switch',
+    prepare: switchLine,
     wire: true,
   },
   { name: 'vipsim closures', note: '`schedule` with a function for each event', prepare: closureLine },
@@ -93,6 +99,50 @@ function kindLine(
     simulation.at(gaps[0]!, wireNs === 0 ? arrive : send);
     simulation.run();
     return spent[0]!;
+  };
+}
+
+const SEND = 0;
+const ARRIVE = 1;
+const DEPART = 2;
+
+function switchLine(
+  gaps: Float64Array,
+  services: Float64Array,
+  packets: number,
+  wireNs: number,
+): () => number {
+  const queue = new BucketEventQueue();
+  const event = new FiredEvent();
+  const mask = gaps.length - 1;
+  const waiting = new Float64Array(ROOM);
+  let sent = 0;
+  let arrived = 0;
+  let delivered = 0;
+  let spent = 0;
+  const post = (delayNs: number, kind: number): void => {
+    queue.dueNs = queue.nowNs + delayNs;
+    queue.pushDue(0, kind, 0, 0);
+  };
+  return () => {
+    post(gaps[0]!, wireNs === 0 ? ARRIVE : SEND);
+    while (queue.pop(event)) {
+      switch (event.kind) {
+        case SEND:
+          post(wireNs, ARRIVE);
+          if (++sent < packets) post(gaps[sent & mask]!, SEND);
+          break;
+        case ARRIVE:
+          waiting[arrived & (ROOM - 1)] = queue.nowNs;
+          if (arrived++ === delivered) post(services[delivered & mask]!, DEPART);
+          if (wireNs === 0 && arrived < packets) post(gaps[arrived & mask]!, ARRIVE);
+          break;
+        case DEPART:
+          spent += queue.nowNs - waiting[delivered & (ROOM - 1)]!;
+          if (++delivered < arrived) post(services[delivered & mask]!, DEPART);
+      }
+    }
+    return spent;
   };
 }
 

@@ -14,8 +14,8 @@ const GAP_NS = 1000;
 const SERVICE_NS = 800;
 const SIMPY_PACKETS_MAX = 100_000;
 
-/** Wires of 0, 20, 200 and 2,000 km, on which no packet is, or about 100, 1,000 and 10,000 are. */
-export const WIRES_NS = [0, 100_000, 1_000_000, 10_000_000];
+/** Wires of 0, 2, 20, 200 and 2,000 km, on which no packet is, or about 10, 100, 1,000 and 10,000 are. */
+export const WIRES_NS = [0, 10_000, 100_000, 1_000_000, 10_000_000];
 
 /** M/M/1 in every simulator, ns per packet; behind a wire of `wireNs` if that is above 0. */
 export function measurePipeline(

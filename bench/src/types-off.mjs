@@ -11,6 +11,11 @@ if (isMainThread) register(import.meta.url);
 export async function load(url, context, next) {
   if (!url.endsWith('.ts')) return next(url, context);
   const text = await readFile(new URL(url), 'utf8');
-  const { code } = await transform(text, { loader: 'ts', format: 'esm', target: 'node20.19', sourcefile: url });
+  const { code } = await transform(text, {
+    loader: 'ts',
+    format: 'esm',
+    target: 'node20.19',
+    sourcefile: url,
+  });
   return { format: 'module', shortCircuit: true, source: code };
 }
