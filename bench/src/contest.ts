@@ -1,4 +1,5 @@
 import { TooSlow } from './children.ts';
+import { OURS } from './holders.ts';
 import type { TurnResult } from './turn.ts';
 
 /** Something that is measured against others at the same work. */
@@ -23,6 +24,13 @@ export interface Score {
   readonly ownBytes: number;
   /** What the run computed, or the checksum of its order. */
   readonly result: number;
+}
+
+/** Those whose names hold one of some texts, and ours; all where there are none. */
+export function chosen(contenders: readonly Contender[], against: readonly string[]): readonly Contender[] {
+  return contenders.filter(
+    ({ name }) => name === OURS || against.length === 0 || against.some((part) => name.includes(part)),
+  );
 }
 
 /**

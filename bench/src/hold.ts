@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { commandTurn, nodeTurn } from './children.ts';
 import { writeColumns } from './columns.ts';
-import { contest, type Contender, type Score } from './contest.ts';
-import { OURS, STRUCTURES } from './holders.ts';
+import { chosen, contest, type Contender, type Score } from './contest.ts';
+import { STRUCTURES } from './holders.ts';
 import { holdColumns, type Shape } from './increments.ts';
 import { NS3_SCHEDULERS, type Native } from './native.ts';
 
@@ -46,10 +46,7 @@ export function measureHold(
   if (native !== undefined) {
     contenders.push(...nativeContenders(native, [columns, String(warmup), String(steps), String(msMax)]));
   }
-  const wanted = contenders.filter(
-    ({ name }) => name === OURS || against.length === 0 || against.some((part) => name.includes(part)),
-  );
-  return { shape, pending, scores: contest(wanted, rounds) };
+  return { shape, pending, scores: contest(chosen(contenders, against), rounds) };
 }
 
 function nativeContenders({ hold, ns3 }: Native, args: readonly string[]): Contender[] {

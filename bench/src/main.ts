@@ -56,16 +56,16 @@ function bench(options: BenchOptions, folder: string): void {
   process.stdout.write(`${environmentText(where)}\n`);
   const hold = options.parts.includes('hold') ? holdScores(options, folder, native) : [];
   for (const table of holdTables(hold)) show(table);
-  const { packets, rounds } = options;
+  const { packets } = options;
   const wires = options.parts.includes('pipeline') ? WIRES_NS : [];
   const pipeline = wires.map((wireNs) => {
-    const scores = measurePipeline(wireNs, packets, rounds, folder, native);
+    const scores = measurePipeline(wireNs, options, folder, native);
     const wire = wireNs === 0 ? '' : ` behind a wire of ${wireNs / 1e6} ms`;
     show(packetTable(`M/M/1 pipeline${wire}, ${packets} packets`, scores));
     return { wireNs, scores };
   });
   const timers = (options.parts.includes('timers') ? FLOWS : []).map((flows) => {
-    const scores = measureTimers(flows, packets, rounds, folder, native);
+    const scores = measureTimers(flows, options, folder, native);
     show(packetTable(`Retransmission timers of ${flows} flows, ${packets} packets`, scores));
     return { flows, scores };
   });

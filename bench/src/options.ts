@@ -6,7 +6,7 @@ export const USAGE = `pnpm bench [options]
   --quick               few and short: sizes 10, 1e3 and 1e5, 200,000 packets
   --sizes 1e3,1e5,…     pending events of the hold model (10,1e3,1e5,1e6,1e7)
   --increments SHAPES   ${SHAPE_NAMES.join(', ')}; or all (exponential)
-  --against NAMES       only those rivals of the hold model whose names hold one of these texts
+  --against NAMES       only those rivals of the engine whose names hold one of these texts
   --rounds N            turns of each (5)
   --packets N           packets of pipeline and timers (2,000,000)
   --services 1e3,1e4,…  services whose rules packets walk (1e3,1e4,1e5)

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { commandTurn, nodeTurn } from './children.ts';
 import { writeColumns } from './columns.ts';
-import { contest, type Contender, type Score } from './contest.ts';
+import { chosen, contest, type Contender, type Score } from './contest.ts';
 import { exponentialColumn, INCREMENTS } from './increments.ts';
 import { LINES } from './lines.ts';
 import { NS3_SCHEDULERS, type Native } from './native.ts';
@@ -17,11 +17,17 @@ const SIMPY_PACKETS_MAX = 100_000;
 /** Wires of 0, 2, 20, 200 and 2,000 km, on which no packet is, or about 10, 100, 1,000 and 10,000 are. */
 export const WIRES_NS = [0, 10_000, 100_000, 1_000_000, 10_000_000];
 
+export interface PacketEffort {
+  readonly packets: number;
+  readonly rounds: number;
+  /** Parts of the names of rivals; empty for all. */
+  readonly against: readonly string[];
+}
+
 /** M/M/1 in every simulator, ns per packet; behind a wire of `wireNs` if that is above 0. */
 export function measurePipeline(
   wireNs: number,
-  packets: number,
-  rounds: number,
+  { packets, rounds, against }: PacketEffort,
   folder: string,
   native: Native | undefined,
 ): readonly Score[] {
@@ -42,7 +48,7 @@ export function measurePipeline(
   });
   if (native !== undefined) contenders.push(...nativeLines(native, columns, packets, wireNs));
   contenders.push(...simpyLine(columns, packets, wireNs));
-  return contest(contenders, rounds);
+  return contest(chosen(contenders, against), rounds);
 }
 
 function nativeLines(
@@ -96,8 +102,7 @@ const PACKET_GAP_NS = 40_000_000;
 /** Retransmission timers of so many flows, ns per packet. */
 export function measureTimers(
   flows: number,
-  packets: number,
-  rounds: number,
+  { packets, rounds, against }: PacketEffort,
   folder: string,
   native: Native | undefined,
 ): readonly Score[] {
@@ -123,5 +128,5 @@ export function measureTimers(
       });
     }
   }
-  return contest(contenders, rounds);
+  return contest(chosen(contenders, against), rounds);
 }
