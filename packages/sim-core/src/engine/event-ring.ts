@@ -178,7 +178,7 @@ export abstract class EventRing extends EventFront {
     return this.deliver(slot, into);
   }
 
-  /** Hand over an event that was taken out; false if it was cancelled. */
+  /** Hand over an event that was taken out, as `pop` does within itself for speed; false if it was cancelled. */
   private deliver(slot: number, into: FiredEvent): boolean {
     const { doubles, ints } = this;
     const row = slot << 3;
